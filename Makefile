@@ -1,0 +1,66 @@
+# `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CLUSTER := tests/cluster/weir-cluster
+# An existing cluster (kind among them) instead of our own node: make demo KUBE_CONTEXT=<context of your kubeconfig>
+KUBE_CONTEXT ?=
+DEMO := cargo run --locked --quiet -p weir-tests --bin weir-demo --
+DEMO_FLAGS := $(if $(KUBE_CONTEXT),--kube-context $(KUBE_CONTEXT))
+
+.PHONY: demo demo-check demo-down test test-unit test-cluster test-e2e lint generated images cluster-up cluster-down toolchain help
+
+demo: toolchain ## Bring up a control plane, install Weir, serve a model, show a move to the cloud and back; stays up
+	$(DEMO) $(DEMO_FLAGS)
+
+demo-check: toolchain ## The same, then tear it down; the exit status tells
+	$(DEMO) --check $(DEMO_FLAGS)
+
+demo-down: ## Remove the demo and prove that nothing of it is left
+ifdef KUBE_CONTEXT
+	$(DEMO) --down $(DEMO_FLAGS)
+else
+	$(CLUSTER) down --name demo
+	$(CLUSTER) check-clean
+endif
+
+test: test-unit test-cluster test-e2e ## Every test, the quickest first
+
+test-unit: toolchain ## Unit and property tests of every crate
+	cargo test --locked --workspace
+
+test-cluster: ## Tests of the test cluster itself
+	tests/cluster/selftest.py
+
+test-e2e: toolchain ## End-to-end scenarios on a real control plane
+	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=1
+
+lint: toolchain generated ## Formatting, clippy, generated files, the chart, syntax of scripts
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p weir-tests --features e2e --all-targets -- -D warnings
+	cargo clippy --locked -p weir-gateway --no-default-features --all-targets -- -D warnings
+	"$$($(CLUSTER) clients helm)" lint --strict --quiet charts/weir
+	bash -n .ci/run
+	python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' $(CLUSTER) tests/cluster/*.py tests/cluster/harness/*.py
+
+generated: toolchain ## Fail if the committed CRDs are not what the types say
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
+	&& cargo run --locked --quiet -p weir-crds --bin weir-crdgen -- "$$folder" >/dev/null \
+	&& diff -ru crds/yaml "$$folder" && diff -ru charts/weir/files/crds "$$folder"
+
+images: toolchain ## Build the images as archives, without docker, and print them
+	$(CLUSTER) images
+
+cluster-up: ## Start a bare cluster; prints how to reach it
+	$(CLUSTER) up
+
+cluster-down: ## Remove it
+	$(CLUSTER) down
+
+toolchain:
+	@command -v cargo >/dev/null || { echo "cargo is not on PATH: install Rust from https://rustup.rs (rust-toolchain.toml names the version)" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "cc is not on PATH: Rust links with it (Debian: apt-get install gcc libc6-dev)" >&2; exit 1; }
+
+help:
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

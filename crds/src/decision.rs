@@ -1,0 +1,181 @@
+//! `status.decision`: the whole decision with its numbers.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::placement::Location;
+
+/// The last decision: what was chosen, what it was compared with, and what would change it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Identity of the decision; the same inputs give the same one.
+    pub id: String,
+    /// What brought the decision about, such as PriceChanged.
+    pub trigger: String,
+    /// What follows: Place, Keep, Hold, Move or Infeasible.
+    pub outcome: String,
+    /// Why, in one CamelCase word group, such as LowerCost.
+    pub reason: String,
+    /// Why, in one sentence with the numbers that were compared.
+    pub message: String,
+    /// When this decision was first taken.
+    pub time: Time,
+    /// The target that the decision wishes for; absent when none is feasible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The numbers that went in.
+    pub inputs: DecisionInputs,
+    /// Every target with its cost, or with the gates that rejected it.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub candidates: Vec<Candidate>,
+    /// Cost of the wished target in USD per million tokens, fully loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_million_tokens_usd: Option<String>,
+    /// Requests in a month at which the cheapest local and the cheapest external target cost the same; absent when only one side is feasible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_even_requests_per_month: Option<i64>,
+    /// How much the wished target saves over the best other side, in whole percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savings_percent: Option<i32>,
+    /// What would flip the decision, each as a readable comparison.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub flip_conditions: Vec<String>,
+    /// A wish to move that waits to be seen again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<Confirmation>,
+    /// Until when the placement is held, whatever the prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_until: Option<Time>,
+    /// When the next decision is due if nothing changes before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_evaluation_time: Option<Time>,
+}
+
+/// The numbers that went into a decision. What is unknown is absent, never 0.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionInputs {
+    /// Requests in a month of 730 hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_month: Option<i64>,
+    /// Mean tokens of a prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<i64>,
+    /// Mean tokens of an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<i64>,
+    /// Share of prompt tokens answered from a prompt cache, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input_percent: Option<i32>,
+    /// Whether the demand was Declared or Observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub demand_source: Option<String>,
+    /// How far observed demand can be relied on: Low, Medium or High.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub demand_confidence: Option<String>,
+    /// Output tokens in a second that one replica of the local target gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<i64>,
+    /// Whether that throughput was Measured or Assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput_source: Option<String>,
+    /// Utilization of the local target's tier in percent, in steps of ten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization_percent: Option<i32>,
+    /// The price book that gave the external prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_book: Option<PriceBookInput>,
+}
+
+/// A state of a price book.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PriceBookInput {
+    /// Name of the InferencePriceBook.
+    pub name: String,
+    /// Its revision, which changes with every accepted price.
+    pub revision: String,
+    /// When its prices were last confirmed by their source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Time>,
+}
+
+/// One target with its cost, or with the gates that rejected it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// Name of the target in the spec.
+    pub name: String,
+    /// Whether the target is in the cluster.
+    pub location: Location,
+    /// Whether the target passed every gate.
+    pub feasible: bool,
+    /// The GPUTier that a local target would use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Replicas that a local target would need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Cost in USD per million tokens, fully loaded; absent for a rejected target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_million_tokens_usd: Option<String>,
+    /// Cost in USD per month, fully loaded; absent for a rejected target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monthly_cost_usd: Option<String>,
+    /// Which costs are counted: FullyLoaded for local targets, PerToken for external ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_basis: Option<String>,
+    /// The gates that rejected the target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub rejected_by: Vec<Rejection>,
+}
+
+/// Why a gate rejected a target.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// The gate, such as Residency or Capability.
+    pub gate: String,
+    /// The reason, in one CamelCase word group.
+    pub reason: String,
+    /// The reason in one sentence with the values that were compared.
+    pub message: String,
+}
+
+/// A wish to move that waits to be seen again.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Confirmation {
+    /// The target that is wished for.
+    pub target: String,
+    /// How many evaluations in a row have wished for it.
+    pub count: i32,
+    /// When it was wished for first.
+    pub since: Time,
+    /// When the last evaluation that counted was.
+    pub last: Time,
+}
+
+/// A completed move.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The decision that ordered the move.
+    pub id: String,
+    /// When the move was complete.
+    pub time: Time,
+    /// The target that was left; absent for the first placement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The target that was moved to.
+    pub to: String,
+    /// Why, as the decision's reason; RolledBack for a move that returned.
+    pub reason: String,
+}

@@ -1,0 +1,45 @@
+//! API types of `inference.weir.dev/v1alpha1`: what a team declares, what Weir reports.
+#![forbid(unsafe_code)]
+
+pub mod condition;
+pub mod decision;
+pub mod model;
+pub mod names;
+pub mod node;
+pub mod placement;
+pub mod policy;
+pub mod price_book;
+pub mod provider;
+pub mod quantity;
+pub mod tier;
+pub mod usage;
+pub mod workload;
+pub mod workload_status;
+
+pub use condition::{ConditionStatus, Conditions};
+pub use model::{ModelProfile, ModelProfileSpec, ModelProfileStatus};
+pub use node::{GPUNode, GPUNodeSpec, GPUNodeStatus};
+pub use policy::{InferencePlacementPolicy, InferencePlacementPolicySpec};
+pub use price_book::{InferencePriceBook, InferencePriceBookSpec, InferencePriceBookStatus};
+pub use provider::{InferenceProvider, InferenceProviderSpec, InferenceProviderStatus};
+pub use tier::{GPUTier, GPUTierSpec, GPUTierStatus};
+pub use workload::{InferenceWorkload, InferenceWorkloadSpec};
+pub use workload_status::InferenceWorkloadStatus;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// Every CustomResourceDefinition of the group, in the order of their names.
+pub fn all() -> Vec<CustomResourceDefinition> {
+    let mut crds = vec![
+        GPUNode::crd(),
+        GPUTier::crd(),
+        InferencePlacementPolicy::crd(),
+        InferencePriceBook::crd(),
+        InferenceProvider::crd(),
+        InferenceWorkload::crd(),
+        ModelProfile::crd(),
+    ];
+    crds.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    crds
+}

@@ -1,0 +1,180 @@
+//! `GPUTier`: a kind of access to accelerators (or CPUs), what it costs, and how much of it there is.
+
+use crate::quantity::{COUNT, DECIMAL, MEMORY};
+use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A kind of access to accelerators: which nodes have it, what one replica takes, what it costs.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "inference.weir.dev",
+    version = "v1alpha1",
+    kind = "GPUTier",
+    status = "GPUTierStatus",
+    shortname = "gput",
+    category = "inference",
+    derive = "PartialEq",
+    doc = "A kind of access to accelerators, what it costs and how much of it is free.",
+    cel,
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(name = "Sharing", type_ = "string", json_path = ".spec.sharing"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
+    printcolumn(name = "Devices", type_ = "integer", json_path = ".status.devices"),
+    printcolumn(name = "Free", type_ = "integer", json_path = ".status.free"),
+    printcolumn(
+        name = "Util%",
+        type_ = "integer",
+        json_path = ".status.utilizationPercent"
+    ),
+    printcolumn(name = "$/h", type_ = "string", json_path = ".status.hourlyCostUsd"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[x_kube(validation = Rule::new("self.sharing != 'CPU' || self.resource.name == 'cpu'").message("sharing CPU needs resource.name cpu"),
+         validation = Rule::new("self.sharing == 'CPU' || !self.resource.count.endsWith('m')").message("accelerators are counted whole: resource.count must not end in m"))]
+#[serde(rename_all = "camelCase")]
+pub struct GPUTierSpec {
+    /// Labels that a node of this tier has.
+    #[schemars(extend("maxProperties" = 16))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of the tier's nodes that engine pods tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
+    /// What one replica takes of a node.
+    pub resource: TierResource,
+    /// How a device is shared.
+    pub sharing: Sharing,
+    /// Memory for weights and KV cache that one replica gets, such as 24Gi.
+    #[schemars(regex(pattern = MEMORY))]
+    pub memory: String,
+    /// RuntimeClass of the engine pods, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub runtime_class_name: Option<String>,
+    /// What one replica costs.
+    pub cost: TierCost,
+}
+
+/// What one replica takes of a node.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TierResource {
+    /// Name of the extended resource, such as nvidia.com/gpu or nvidia.com/mig-1g.10gb, or cpu.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// How much of it one replica takes: a whole number, or for cpu also thousandths such as 250m.
+    #[schemars(regex(pattern = COUNT))]
+    pub count: String,
+}
+
+/// How a device is shared.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// A replica has whole devices.
+    Exclusive,
+    /// A replica has a MIG slice.
+    MIG,
+    /// Replicas share a device through the multi-process service.
+    MPS,
+    /// Replicas take turns on a device.
+    TimeSlicing,
+    /// Replicas run on processors; there is no accelerator.
+    CPU,
+}
+
+/// What one replica costs: exactly one of owned and rented, and power where it is paid apart.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.owned) != has(self.rented)").message("cost has exactly one of owned and rented"))]
+#[serde(rename_all = "camelCase")]
+pub struct TierCost {
+    /// Hardware that was bought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned: Option<OwnedCost>,
+    /// Hardware that is paid by the hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rented: Option<RentedCost>,
+    /// Electricity, where it is not part of the rent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<PowerCost>,
+}
+
+/// Hardware that was bought, by the replica.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnedCost {
+    /// USD paid for what one replica takes, its share of the host included.
+    #[schemars(regex(pattern = DECIMAL))]
+    pub purchase_usd: String,
+    /// Months over which the purchase is written off.
+    #[schemars(range(min = 1, max = 240))]
+    pub amortization_months: i32,
+    /// USD a month for maintenance, rack space and support of what one replica takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DECIMAL))]
+    pub maintenance_usd_per_month: Option<String>,
+}
+
+/// Hardware that is paid by the hour.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RentedCost {
+    /// USD an hour for what one replica takes.
+    #[schemars(regex(pattern = DECIMAL))]
+    pub usd_per_hour: String,
+}
+
+/// Electricity of what one replica takes.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PowerCost {
+    /// USD for a kilowatt-hour.
+    #[schemars(regex(pattern = DECIMAL))]
+    pub usd_per_kilowatt_hour: String,
+    /// Watts that one replica draws while it serves.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub watts: i64,
+    /// Power usage effectiveness: power of the site over power of the devices. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DECIMAL))]
+    pub pue: Option<String>,
+}
+
+/// How much of the tier there is, how busy it is and what it costs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GPUTierStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready nodes that have the tier's labels and resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<i32>,
+    /// Replicas that the tier's nodes could run if nothing else did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<i64>,
+    /// Replicas that could be added now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<i64>,
+    /// Mean utilization in percent, in steps of ten, written at most every minute; absent: unknown, because telemetry is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization_percent: Option<i32>,
+    /// What one replica costs in USD an hour, fully loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hourly_cost_usd: Option<String>,
+    /// Conditions: Accepted, TelemetryFresh, Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,199 @@
+//! The CEL rules of the kinds, run without an API server.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use weir_crds::{GPUTier, InferencePriceBook, InferenceProvider, InferenceWorkload, ModelProfile};
+
+const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+
+/// A workload with a local and an external target that every rule admits.
+fn workload() -> Value {
+    json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkload",
+        "metadata": {"name": "chat", "namespace": "default"},
+        "spec": {
+            "dataPolicy": {"egress": "Allowed"},
+            "demand": {"source": "Declared", "requestsPerMonth": 1000, "inputTokens": {"p50": 10, "p95": 20}},
+            "targets": [
+                {"name": "local", "local": {"modelRef": {"name": "m"}, "tiers": ["t"]}},
+                {"name": "cloud", "external": {"providerRef": {"name": "p"}, "model": "x"}},
+            ],
+        },
+    })
+}
+
+/// The object with the value at this pointer replaced; null removes it.
+fn with(mut object: Value, pointer: &str, value: Value) -> Value {
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+    let parent = object.pointer_mut(parent).expect("the parent is there");
+    match (parent, value) {
+        (Value::Object(fields), Value::Null) => drop(fields.remove(key)),
+        (Value::Object(fields), value) => drop(fields.insert(key.to_owned(), value)),
+        (Value::Array(items), value) => items[key.parse::<usize>().expect("an index")] = value,
+        (other, _) => panic!("{other} has no fields"),
+    }
+    object
+}
+
+fn refusal(object: Value) -> Option<String> {
+    let object: InferenceWorkload = serde_json::from_value(object).expect("a workload");
+    object.validate_cel().err().map(|error| error.to_string())
+}
+
+#[test]
+fn a_workload_that_breaks_no_rule_is_admitted() {
+    assert_eq!(refusal(workload()), None);
+}
+
+#[rstest]
+#[case::private_with_external("/spec/dataPolicy/egress", json!("Forbidden"), "no target may be external")]
+#[case::no_policy_with_external("/spec/dataPolicy", Value::Null, "no target may be external")]
+#[case::pinned_to_nothing("/spec/placement", json!({"mode": "Pinned"}), "needs placement.pinnedTarget")]
+#[case::pinned_to_another("/spec/placement", json!({"mode": "Pinned", "pinnedTarget": "moon"}), "one of the targets")]
+#[case::declared_without_figures("/spec/demand", json!({"source": "Declared"}), "needs demand.requestsPerMonth")]
+#[case::quantiles_upside_down("/spec/demand/inputTokens", json!({"p50": 30, "p95": 20}), "p50 must not exceed p95")]
+#[case::neither_side("/spec/targets/0", json!({"name": "local"}), "exactly one of local and external")]
+#[case::both_sides("/spec/targets/0/external", json!({"providerRef": {"name": "p"}, "model": "x"}), "exactly one of local and external")]
+#[case::scaling_upside_down("/spec/targets/0/local/scaling", json!({"minReplicas": 3, "maxReplicas": 2}), "must not exceed maxReplicas")]
+#[case::long_name("/metadata/name", json!("n".repeat(64)), "at most 63")]
+fn a_workload_that_breaks_a_rule_is_refused(
+    #[case] pointer: &str,
+    #[case] value: Value,
+    #[case] message: &str,
+) {
+    let refused = refusal(with(workload(), pointer, value)).expect("refused");
+    assert!(refused.contains(message), "{refused}");
+}
+
+#[rstest]
+#[case::loosened("Forbidden", "Allowed")]
+#[case::tightened("Allowed", "Forbidden")]
+fn egress_never_changes(#[case] before: &str, #[case] after: &str) {
+    let local = with(
+        workload(),
+        "/spec/targets",
+        json!([{"name": "local", "local": {"modelRef": {"name": "m"}, "tiers": ["t"]}}]),
+    );
+    let object = |egress: &str| -> InferenceWorkload {
+        serde_json::from_value(with(
+            local.clone(),
+            "/spec/dataPolicy/egress",
+            json!(egress),
+        ))
+        .expect("a workload")
+    };
+    let refused = object(after)
+        .validate_cel_update(&object(before))
+        .expect_err("refused")
+        .to_string();
+    assert!(refused.contains("immutable"), "{refused}");
+    assert!(object(before).validate_cel_update(&object(before)).is_ok());
+}
+
+#[test]
+fn an_omitted_data_policy_cannot_become_allowed_later() {
+    let local = json!([{"name": "local", "local": {"modelRef": {"name": "m"}, "tiers": ["t"]}}]);
+    let omitted = with(
+        with(workload(), "/spec/targets", local),
+        "/spec/dataPolicy",
+        Value::Null,
+    );
+    let before: InferenceWorkload = serde_json::from_value(omitted.clone()).expect("a workload");
+    let allowed = with(omitted, "/spec/dataPolicy", json!({"egress": "Allowed"}));
+    let after: InferenceWorkload = serde_json::from_value(allowed).expect("a workload");
+    assert!(after.validate_cel_update(&before).is_err());
+}
+
+#[rstest]
+#[case("https://api.example.com/v1", true)]
+#[case("http://api.example.com/v1", false)]
+#[case("https://user@api.example.com/v1", false)]
+#[case("https://api.example.com/v1?key=1", false)]
+#[case("api.example.com", false)]
+fn a_provider_is_reached_by_plain_https_urls_only(#[case] endpoint: &str, #[case] admitted: bool) {
+    let provider = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceProvider", "metadata": {"name": "p"},
+        "spec": {"endpoint": endpoint, "models": [{"name": "x"}]},
+    });
+    let provider: InferenceProvider = serde_json::from_value(provider).expect("a provider");
+    assert_eq!(provider.validate_cel().is_ok(), admitted);
+}
+
+#[rstest]
+#[case("pvc://models/a.gguf", true)]
+#[case("pvc://models/folder/a.gguf", true)]
+#[case("hf://org/model", false)]
+#[case("pvc://models/../a.gguf", false)]
+#[case("pvc://models/", false)]
+#[case("pvc://models", false)]
+fn a_model_comes_from_a_claim_only(#[case] source: &str, #[case] admitted: bool) {
+    let profile = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "ModelProfile", "metadata": {"name": "m"},
+        "spec": {"source": source, "sha256": SHA256, "contextTokens": 8192, "memory": "512Mi"},
+    });
+    let profile: ModelProfile = serde_json::from_value(profile).expect("a profile");
+    assert_eq!(profile.validate_cel().is_ok(), admitted, "{source}");
+}
+
+#[rstest]
+#[case(json!({"inline": {"entries": [{"model": "x", "inputUsdPerMillionTokens": "1", "outputUsdPerMillionTokens": "2"}]}}), true)]
+#[case(json!({"http": {"url": "https://prices.example.com/p.json"}}), true)]
+#[case(json!({"http": {"url": "http://prices.example.com/p.json"}}), false)]
+#[case(json!({}), false)]
+#[case(json!({"http": {"url": "https://prices.example.com/p.json"}, "configMapRef": {"name": "a", "key": "b"}}), false)]
+fn a_price_book_has_exactly_one_source(#[case] source: Value, #[case] admitted: bool) {
+    let book = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferencePriceBook", "metadata": {"name": "b"},
+        "spec": {"source": source},
+    });
+    let book: InferencePriceBook = serde_json::from_value(book).expect("a book");
+    assert_eq!(book.validate_cel().is_ok(), admitted);
+}
+
+#[rstest]
+#[case("CPU", "cpu", "250m", json!({"rented": {"usdPerHour": "1"}}), true)]
+#[case("CPU", "nvidia.com/gpu", "1", json!({"rented": {"usdPerHour": "1"}}), false)]
+#[case("Exclusive", "nvidia.com/gpu", "250m", json!({"rented": {"usdPerHour": "1"}}), false)]
+#[case("Exclusive", "nvidia.com/gpu", "1", json!({}), false)]
+#[case("Exclusive", "nvidia.com/gpu", "1", json!({"rented": {"usdPerHour": "1"}, "owned": {"purchaseUsd": "1", "amortizationMonths": 1}}), false)]
+fn a_tier_is_consistent(
+    #[case] sharing: &str,
+    #[case] resource: &str,
+    #[case] count: &str,
+    #[case] cost: Value,
+    #[case] admitted: bool,
+) {
+    let tier = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "GPUTier", "metadata": {"name": "t"},
+        "spec": {"nodeSelector": {}, "resource": {"name": resource, "count": count}, "sharing": sharing, "memory": "1Gi", "cost": cost},
+    });
+    let tier: GPUTier = serde_json::from_value(tier).expect("a tier");
+    assert_eq!(tier.validate_cel().is_ok(), admitted);
+}
+
+#[test]
+fn every_property_is_explained_and_no_key_is_a_yaml_boolean() {
+    for crd in weir_crds::all() {
+        let name = crd.metadata.name.clone().unwrap_or_default();
+        let crd = serde_json::to_value(&crd).expect("JSON");
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        visit(&name, schema);
+    }
+}
+
+fn visit(path: &str, schema: &Value) {
+    for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{key}");
+        let description = property["description"].as_str().unwrap_or_default();
+        assert!(description.len() >= 20, "{path}: {description:?}");
+        let yaml_boolean = ["y", "n", "yes", "no", "on", "off", "true", "false"]
+            .contains(&key.to_lowercase().as_str());
+        assert!(!yaml_boolean, "{path} is a boolean to YAML 1.1");
+        visit(&path, property);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            visit(&format!("{path}.{inner}"), &schema[inner]);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Probes and metrics, on a port of their own.
+
+use crate::hub::Hub;
+use crate::metrics;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use std::sync::Arc;
+
+/// `/healthz`, `/readyz` and `/metrics`.
+pub fn router(hub: Arc<Hub>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(page))
+        .with_state(hub)
+}
+
+/// Ready with a complete table, whatever the certificate, the operator and the API server do since.
+async fn ready(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
+    match (hub.is_draining(), hub.is_synced()) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (false, false) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the routing table is not complete\n",
+        ),
+        (false, true) => (StatusCode::OK, "ok\n"),
+    }
+}
+
+async fn page(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics::render(&hub),
+    )
+}

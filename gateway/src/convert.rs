@@ -1,0 +1,132 @@
+//! From the kinds of the API to what the index takes. The only place that knows both.
+
+use crate::choose::SpillPolicy;
+use crate::index::{
+    Egress, PlacementInput, TargetInput, TargetKind, Undecodable, WeightInput, WorkloadInput,
+};
+use crate::table::{FailoverPolicy, KeyHash, TrafficPolicy};
+use kube::ResourceExt;
+use kube::core::ObjectMeta;
+use std::sync::Arc;
+use weir_crds::InferenceWorkload;
+use weir_crds::placement::Placement;
+use weir_crds::quantity;
+use weir_crds::workload::{self, FailoverTrigger, OnColdStart, Traffic};
+
+/// Reads a workload. One whose values do not parse has no route, like one that does not decode.
+///
+/// # Errors
+/// The object's identity, when it cannot be routed.
+pub fn workload(object: &InferenceWorkload) -> Result<WorkloadInput, Undecodable> {
+    let broken = || {
+        undecodable(&object.metadata).unwrap_or_else(|| Undecodable {
+            uid: "".into(),
+            generation: 0,
+            resource_version: None,
+        })
+    };
+    let metadata = &object.metadata;
+    let uid = metadata.uid.as_deref().ok_or_else(broken)?;
+    let namespace = metadata.namespace.as_deref().ok_or_else(broken)?;
+    let name = metadata.name.as_deref().ok_or_else(broken)?;
+    let traffic = traffic(&object.spec.traffic).ok_or_else(broken)?;
+    let targets: Option<Vec<_>> = object.spec.targets.iter().map(target).collect();
+    let status = object.status.as_ref();
+    Ok(WorkloadInput {
+        uid: uid.into(),
+        namespace: namespace.into(),
+        name: name.into(),
+        generation: metadata.generation.unwrap_or(0),
+        resource_version: resource_version(metadata),
+        created: metadata
+            .creation_timestamp
+            .as_ref()
+            .and_then(|time| u64::try_from(time.0.as_second()).ok())
+            .unwrap_or(0),
+        egress: match object.spec.data_policy.egress {
+            workload::Egress::Forbidden => Egress::Forbidden,
+            workload::Egress::Allowed => Egress::Allowed,
+        },
+        model: object
+            .spec
+            .served_model_name
+            .clone()
+            .unwrap_or_else(|| object.name_any()),
+        key: status
+            .and_then(|status| status.client_key.as_ref())
+            .and_then(|key| key_hash(&key.sha256)),
+        targets: targets.ok_or_else(broken)?,
+        placement: status
+            .and_then(|status| status.placement.as_ref())
+            .map(placement),
+        traffic,
+    })
+}
+
+/// The identity of an object that does not decode; `None` without a UID.
+pub fn undecodable(metadata: &ObjectMeta) -> Option<Undecodable> {
+    Some(Undecodable {
+        uid: metadata.uid.as_deref()?.into(),
+        generation: metadata.generation.unwrap_or(0),
+        resource_version: resource_version(metadata),
+    })
+}
+
+fn resource_version(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_deref()?.parse().ok()
+}
+
+fn key_hash(text: &str) -> Option<KeyHash> {
+    hex::decode(text).ok()?.try_into().ok()
+}
+
+fn target(target: &workload::Target) -> Option<TargetInput> {
+    let kind = match (&target.local, &target.external) {
+        (Some(_), None) => TargetKind::Local,
+        (None, Some(external)) => TargetKind::External {
+            provider: external.provider_ref.name.as_str().into(),
+            model: external.model.as_str().into(),
+        },
+        _ => return None,
+    };
+    Some(TargetInput {
+        name: target.name.as_str().into(),
+        kind,
+    })
+}
+
+fn placement(placement: &Placement) -> PlacementInput {
+    PlacementInput {
+        decision_id: placement.decision_id.as_str().into(),
+        step: placement.step,
+        generation: placement.generation,
+        weights: placement
+            .weights
+            .iter()
+            .map(|weight| WeightInput {
+                target: Arc::from(weight.target.as_str()),
+                weight: u32::try_from(weight.weight).unwrap_or(0),
+                asleep: weight.replicas == Some(0),
+            })
+            .collect(),
+    }
+}
+
+fn traffic(traffic: &Traffic) -> Option<TrafficPolicy> {
+    let on = |failure| traffic.failover.triggers.contains(&failure);
+    Some(TrafficPolicy {
+        spill: SpillPolicy {
+            enabled: traffic.spillover.enabled,
+            queue_wait: quantity::duration(&traffic.spillover.queue_wait).ok()?,
+            bridges_cold_start: traffic.spillover.on_cold_start == OnColdStart::Spill,
+        },
+        failover: FailoverPolicy {
+            on_connect: on(FailoverTrigger::Connect),
+            on_timeout: on(FailoverTrigger::Timeout),
+            on_too_many_requests: on(FailoverTrigger::TooManyRequests),
+            on_server_error: on(FailoverTrigger::ServerError),
+            consecutive_failures: u32::try_from(traffic.failover.consecutive_failures).ok()?,
+            eject_for: quantity::duration(&traffic.failover.eject_for).ok()?,
+        },
+    })
+}

@@ -1,0 +1,200 @@
+//! One request at one target, from sending to its end: whoever drops it first, it is counted once.
+
+use crate::choose::Reason;
+use crate::hub::unix_minute;
+use crate::meter::{Observation, Outcome};
+use crate::table::{RouteTarget, Target, Workload};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use weir_openai::Usage;
+
+/// Bytes of text that make about one token, for estimates.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// An open request. Dropped without an end, it counts as given up by the client.
+#[derive(Debug)]
+pub struct Exchange {
+    workload: Arc<Workload>,
+    index: usize,
+    started: Instant,
+    request_bytes: u64,
+    observation: Observation,
+    judged: bool,
+    finished: bool,
+}
+
+impl Exchange {
+    /// A request is about to be sent.
+    pub fn begin(
+        workload: &Arc<Workload>,
+        index: usize,
+        reason: Reason,
+        request_bytes: usize,
+    ) -> Self {
+        let now = Instant::now();
+        let target = &workload.targets[index];
+        target.state.began(now);
+        #[cfg(feature = "cloud")]
+        if let Target::External(permit) = &target.target {
+            permit.provider().health.began(now);
+        }
+        workload.state.began(&target.name, workload.step);
+        Self {
+            workload: Arc::clone(workload),
+            index,
+            started: now,
+            request_bytes: request_bytes as u64,
+            observation: Observation {
+                location: target.target.location(),
+                reason,
+                ..Observation::default()
+            },
+            judged: false,
+            finished: false,
+        }
+    }
+
+    /// The workload.
+    pub fn workload(&self) -> &Arc<Workload> {
+        &self.workload
+    }
+
+    /// The target.
+    pub fn target(&self) -> &RouteTarget {
+        &self.workload.targets[self.index]
+    }
+
+    /// Since the request was sent.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The target answers with this status; a stream says after what time.
+    pub fn answered(&mut self, status: u16, ttft: Option<Duration>) {
+        self.observation.status = status;
+        self.observation.ttft = ttft;
+        if self.judged {
+            return;
+        }
+        self.judged = true;
+        self.target().state.succeeded(ttft, Instant::now());
+        #[cfg(feature = "cloud")]
+        if let Target::External(permit) = &self.target().target {
+            permit.provider().health.succeeded(ttft);
+        }
+    }
+
+    /// The target failed; the request is over here.
+    pub fn failed(mut self, outcome: Outcome, status: u16) {
+        self.observation.status = status;
+        self.fail(outcome);
+    }
+
+    /// The answer broke off.
+    pub fn interrupted(&mut self, usage: Option<&Usage>, output: Output) {
+        self.count(usage, output);
+        self.fail(Outcome::Interrupted);
+    }
+
+    /// The answer is whole.
+    pub fn completed(&mut self, usage: Option<&Usage>, output: Output) {
+        let outcome = match self.observation.status {
+            429 => Outcome::TooManyRequests,
+            400..=499 => Outcome::Refused,
+            500.. => Outcome::ServerError,
+            _ => Outcome::Answered,
+        };
+        if outcome == Outcome::Answered {
+            self.count(usage, output);
+        }
+        self.finish(outcome);
+    }
+
+    /// The client left with a part of the answer.
+    pub fn canceled(&mut self, usage: Option<&Usage>, output: Output) {
+        self.count(usage, output);
+        self.finish(Outcome::Canceled);
+    }
+
+    fn fail(&mut self, outcome: Outcome) {
+        let now = Instant::now();
+        // A full queue is no fault of the target's health.
+        let busy =
+            outcome == Outcome::TooManyRequests && matches!(self.target().target, Target::Local(_));
+        if busy {
+            self.target().state.abandoned();
+        } else if self.target().state.failed(
+            self.observation.location,
+            &self.workload.traffic.failover,
+            now,
+        ) {
+            tracing::info!(
+                namespace = %self.workload.namespace,
+                workload = %self.workload.name,
+                target = %self.target().name,
+                failure = outcome.as_str(),
+                "target ejected"
+            );
+        }
+        #[cfg(feature = "cloud")]
+        if let Target::External(permit) = &self.target().target
+            && permit.provider().health.failed(now)
+        {
+            tracing::info!(provider = %permit.provider().name, failure = outcome.as_str(), "provider circuit opened");
+        }
+        self.judged = true;
+        self.finish(outcome);
+    }
+
+    fn count(&mut self, usage: Option<&Usage>, output: Output) {
+        let observation = &mut self.observation;
+        if let Some(usage) = usage {
+            observation.input_tokens = usage.prompt_tokens;
+            observation.cached_input_tokens = usage.cached_tokens();
+            observation.output_tokens = usage.completion_tokens;
+        } else {
+            observation.estimated = true;
+            observation.input_tokens = self.request_bytes / BYTES_PER_TOKEN;
+            observation.output_tokens = match output {
+                Output::Pieces(pieces) => pieces,
+                Output::Bytes(bytes) => bytes / BYTES_PER_TOKEN,
+            };
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        self.observation.outcome = outcome;
+        self.observation.duration = self.started.elapsed();
+        let target = self.target();
+        target.state.ended();
+        if !self.judged {
+            target.state.abandoned();
+            #[cfg(feature = "cloud")]
+            if let Target::External(permit) = &target.target {
+                permit.provider().health.abandoned();
+            }
+        }
+        let minute = unix_minute();
+        self.workload
+            .state
+            .ended(&target.name, self.workload.step, &self.observation, minute);
+    }
+}
+
+/// How much of an answer was seen, for estimates.
+#[derive(Clone, Copy, Debug)]
+pub enum Output {
+    /// Pieces of text in a stream.
+    Pieces(u64),
+    /// Bytes of a whole answer.
+    Bytes(u64),
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.finish(Outcome::Canceled);
+    }
+}

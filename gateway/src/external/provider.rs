@@ -1,0 +1,338 @@
+//! Providers as they are known: declaration, key, client, health.
+
+use super::ProviderHealth;
+use super::client::{ClientError, ExternalClient, ExternalTimeouts, external_client};
+use http::Uri;
+use http::header::HeaderValue;
+use http::uri::Authority;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// A provider as its object declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderInput {
+    /// Name of the object.
+    pub name: Arc<str>,
+    /// Base URL.
+    pub endpoint: String,
+    /// Where the key is; without one none is sent.
+    pub secret: Option<SecretRef>,
+    /// Authorities to trust instead of the public ones.
+    pub ca_bundle: Option<String>,
+    /// Whether private addresses are allowed.
+    pub allow_private: bool,
+}
+
+/// A key in a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key in its data.
+    pub key: String,
+}
+
+/// A provider's API key, as the header that carries it. Neither form of printing shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(HeaderValue);
+
+impl ApiKey {
+    /// A key that can stand in a header.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let text = bytes.trim_ascii();
+        if text.is_empty() {
+            return None;
+        }
+        let mut header = HeaderValue::from_bytes(&[b"Bearer ", text].concat()).ok()?;
+        header.set_sensitive(true);
+        Some(Self(header))
+    }
+
+    /// The value of `authorization`.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("ApiKey { redacted }")
+    }
+}
+
+/// A provider that requests can be sent to.
+pub struct ProviderHandle {
+    /// Name of the object.
+    pub name: Arc<str>,
+    /// Host and port.
+    pub authority: Authority,
+    /// Path of the base URL, without a slash at its end.
+    pub base_path: String,
+    /// The key, where one is declared.
+    pub key: Option<ApiKey>,
+    /// The client.
+    pub client: ExternalClient,
+    /// What is observed.
+    pub health: Arc<ProviderHealth>,
+}
+
+impl std::fmt::Debug for ProviderHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ProviderHandle")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One provider for the report: whether it can be used, and what is observed of it.
+#[derive(Clone, Debug)]
+pub struct ProviderRow {
+    /// Name of the object.
+    pub name: Arc<str>,
+    /// Why nothing can be sent to it; the handle otherwise.
+    pub handle: Result<Arc<ProviderHandle>, Unusable>,
+    /// What is observed.
+    pub health: Arc<ProviderHealth>,
+}
+
+/// Why nothing can be sent to a provider.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The object does not decode.
+    #[error("the object cannot be decoded")]
+    Undecodable,
+    /// The URL is not what it should be.
+    #[error("the endpoint is not an https URL")]
+    Endpoint,
+    /// The Secret is not there.
+    #[error("secret {0} is not in the namespace for provider keys")]
+    SecretMissing(String),
+    /// The Secret has no such key, or one that cannot stand in a header.
+    #[error("secret {secret} has no usable key {key}")]
+    KeyMissing {
+        /// Name of the Secret.
+        secret: String,
+        /// The key.
+        key: String,
+    },
+    /// TLS.
+    #[error("{0}")]
+    Client(ClientError),
+}
+
+type ClientKey = (Option<String>, bool);
+
+/// All providers, and the values of the Secrets in their namespace.
+#[derive(Debug)]
+pub struct Providers {
+    declared: BTreeMap<Arc<str>, Option<ProviderInput>>,
+    secrets: BTreeMap<String, BTreeMap<String, Option<ApiKey>>>,
+    handles: HashMap<Arc<str>, (ProviderInput, Arc<ProviderHandle>)>,
+    clients: HashMap<ClientKey, ExternalClient>,
+    health: HashMap<Arc<str>, Arc<ProviderHealth>>,
+    timeouts: ExternalTimeouts,
+}
+
+impl Providers {
+    /// Nothing known yet.
+    pub fn new(timeouts: ExternalTimeouts) -> Self {
+        Self {
+            declared: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            handles: HashMap::new(),
+            clients: HashMap::new(),
+            health: HashMap::new(),
+            timeouts,
+        }
+    }
+
+    /// Replaces all providers; `None` is an object that does not decode.
+    pub fn set_providers(&mut self, declared: BTreeMap<Arc<str>, Option<ProviderInput>>) {
+        self.handles.retain(|name, _| declared.contains_key(name));
+        self.health.retain(|name, _| declared.contains_key(name));
+        let bundles: Vec<ClientKey> = declared
+            .values()
+            .flatten()
+            .map(|input| (input.ca_bundle.clone(), input.allow_private))
+            .collect();
+        self.clients.retain(|key, _| bundles.contains(key));
+        self.declared = declared;
+    }
+
+    /// Replaces the values of all Secrets.
+    pub fn set_secrets(&mut self, secrets: BTreeMap<String, BTreeMap<String, Option<ApiKey>>>) {
+        self.secrets = secrets;
+    }
+
+    /// A provider that requests can be sent to.
+    pub fn resolve(&mut self, name: &str) -> Option<Arc<ProviderHandle>> {
+        self.try_resolve(name).ok()
+    }
+
+    /// All providers, for the report.
+    pub fn rows(&mut self) -> Vec<ProviderRow> {
+        let names: Vec<Arc<str>> = self.declared.keys().cloned().collect();
+        names
+            .into_iter()
+            .map(|name| ProviderRow {
+                handle: self.try_resolve(&name),
+                health: self.health_of(&name),
+                name,
+            })
+            .collect()
+    }
+
+    fn health_of(&mut self, name: &Arc<str>) -> Arc<ProviderHealth> {
+        Arc::clone(self.health.entry(Arc::clone(name)).or_default())
+    }
+
+    fn try_resolve(&mut self, name: &str) -> Result<Arc<ProviderHandle>, Unusable> {
+        let (name, input) = self
+            .declared
+            .get_key_value(name)
+            .ok_or(Unusable::Undecodable)?;
+        let (name, input) = (
+            Arc::clone(name),
+            input.clone().ok_or(Unusable::Undecodable)?,
+        );
+        let key = input
+            .secret
+            .as_ref()
+            .map(|secret| self.key(secret))
+            .transpose()?;
+        if let Some((held, handle)) = self.handles.get(&name)
+            && *held == input
+            && handle.key == key
+        {
+            return Ok(Arc::clone(handle));
+        }
+        let (authority, base_path) = base(&input.endpoint).ok_or(Unusable::Endpoint)?;
+        let client = self.client(&input)?;
+        let health = self.health_of(&name);
+        let handle = Arc::new(ProviderHandle {
+            name: Arc::clone(&name),
+            authority,
+            base_path,
+            key,
+            client,
+            health,
+        });
+        self.handles.insert(name, (input, Arc::clone(&handle)));
+        Ok(handle)
+    }
+
+    fn key(&self, secret: &SecretRef) -> Result<ApiKey, Unusable> {
+        let values = self
+            .secrets
+            .get(&secret.name)
+            .ok_or_else(|| Unusable::SecretMissing(secret.name.clone()))?;
+        values
+            .get(&secret.key)
+            .cloned()
+            .flatten()
+            .ok_or_else(|| Unusable::KeyMissing {
+                secret: secret.name.clone(),
+                key: secret.key.clone(),
+            })
+    }
+
+    fn client(&mut self, input: &ProviderInput) -> Result<ExternalClient, Unusable> {
+        let key = (input.ca_bundle.clone(), input.allow_private);
+        if let Some(client) = self.clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = external_client(
+            input.ca_bundle.as_deref(),
+            input.allow_private,
+            self.timeouts,
+        )
+        .map_err(Unusable::Client)?;
+        self.clients.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
+fn base(endpoint: &str) -> Option<(Authority, String)> {
+    let uri: Uri = endpoint.parse().ok()?;
+    let plain = uri.scheme_str() == Some("https") && uri.query().is_none();
+    let authority = uri
+        .authority()
+        .filter(|authority| plain && !authority.as_str().contains('@'))?;
+    Some((
+        authority.clone(),
+        uri.path().trim_end_matches('/').to_owned(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn providers(secret: Option<&str>) -> Providers {
+        let mut providers = Providers::new(ExternalTimeouts {
+            connect: std::time::Duration::from_secs(1),
+        });
+        let input = ProviderInput {
+            name: "p".into(),
+            endpoint: "https://api.example.com/v1/".into(),
+            secret: Some(SecretRef {
+                name: "s".into(),
+                key: "api-key".into(),
+            }),
+            ca_bundle: None,
+            allow_private: false,
+        };
+        providers.set_providers([("p".into(), Some(input))].into());
+        if let Some(value) = secret {
+            let values = [("api-key".to_owned(), ApiKey::new(value.as_bytes()))].into();
+            providers.set_secrets([("s".to_owned(), values)].into());
+        }
+        providers
+    }
+
+    #[test]
+    fn a_provider_without_its_key_is_not_used() {
+        assert_eq!(
+            providers(None).try_resolve("p").err(),
+            Some(Unusable::SecretMissing("s".into()))
+        );
+        assert!(matches!(
+            providers(Some(" ")).try_resolve("p").err(),
+            Some(Unusable::KeyMissing { .. })
+        ));
+        assert!(providers(Some("k")).resolve("p").is_some());
+        assert!(providers(Some("k")).resolve("q").is_none());
+    }
+
+    #[test]
+    fn a_new_key_makes_a_new_handle_and_keeps_the_health() {
+        let mut providers = providers(Some("one"));
+        let before = providers.resolve("p").expect("usable");
+        assert!(Arc::ptr_eq(
+            &before,
+            &providers.resolve("p").expect("usable")
+        ));
+        let values = [("api-key".to_owned(), ApiKey::new(b"two"))].into();
+        providers.set_secrets([("s".to_owned(), values)].into());
+        let after = providers.resolve("p").expect("usable");
+        assert!(before.key != after.key && Arc::ptr_eq(&before.health, &after.health));
+        assert_eq!(after.base_path, "/v1");
+    }
+
+    #[rstest]
+    #[case("http://api.example.com/v1")]
+    #[case("https://user@api.example.com/v1")]
+    #[case("https://api.example.com/v1?x=1")]
+    #[case("not a url")]
+    fn only_plain_https_urls_are_used(#[case] endpoint: &str) {
+        assert_eq!(base(endpoint), None);
+    }
+
+    #[test]
+    fn a_key_is_never_printed() {
+        let key = ApiKey::new(b"sk-canary").expect("a key");
+        assert!(!format!("{key:?} {:?}", key.header()).contains("canary"));
+    }
+}

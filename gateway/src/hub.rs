@@ -1,0 +1,140 @@
+//! What all parts of the gateway share: the table in force, wake-ups, the state of draining.
+
+use crate::state::lock;
+use crate::table::{RouteTable, Uid};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{broadcast, watch};
+
+/// Wake-ups that a slow reader may lag behind.
+const WAKE_UPS_KEPT: usize = 256;
+
+/// A request came for a target that sleeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WakeUp {
+    /// The workload.
+    pub uid: Uid,
+    /// The target's name.
+    pub target: Arc<str>,
+}
+
+/// Shared by all parts of the gateway.
+#[derive(Debug)]
+pub struct Hub {
+    table: ArcSwap<RouteTable>,
+    /// Counts the tables that were put in force; 0 before the first.
+    version: watch::Sender<u64>,
+    synced_at: AtomicU64,
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
+    wake_ups: broadcast::Sender<WakeUp>,
+    draining: watch::Sender<bool>,
+    /// Names this run of the gateway.
+    pub boot_id: String,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            table: ArcSwap::default(),
+            version: watch::Sender::new(0),
+            synced_at: AtomicU64::new(0),
+            refusals: Mutex::default(),
+            wake_ups: broadcast::Sender::new(WAKE_UPS_KEPT),
+            draining: watch::Sender::new(false),
+            boot_id: format!(
+                "{:016x}{:016x}",
+                rand::random::<u64>(),
+                rand::random::<u64>()
+            ),
+        }
+    }
+}
+
+impl Hub {
+    /// The table in force.
+    pub fn table(&self) -> Arc<RouteTable> {
+        self.table.load_full()
+    }
+
+    /// Puts a table in force; from here on every new request sees it, and it is acknowledged.
+    pub fn publish(&self, table: RouteTable) {
+        self.table.store(Arc::new(table));
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Follows the versions of the table.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Whether a complete table has been in force.
+    pub fn is_synced(&self) -> bool {
+        *self.version.borrow() > 0
+    }
+
+    /// The API server was heard.
+    pub fn heard(&self) {
+        self.synced_at
+            .store(unix_now().as_secs(), Ordering::Relaxed);
+    }
+
+    /// Seconds since the API server was last heard; `None` before the first time.
+    pub fn table_age(&self) -> Option<u64> {
+        match self.synced_at.load(Ordering::Relaxed) {
+            0 => None,
+            at => Some(unix_now().as_secs().saturating_sub(at)),
+        }
+    }
+
+    /// A request was answered with an error before it had a target.
+    pub fn refused(&self, code: &'static str) {
+        *lock(&self.refusals).entry(code).or_default() += 1;
+    }
+
+    /// Requests that never had a target, by the error's code.
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.refusals).clone()
+    }
+
+    /// Reports that a sleeping target is wanted.
+    pub fn wake(&self, wake_up: WakeUp) {
+        // No operator listens: the next request reports again.
+        let _ = self.wake_ups.send(wake_up);
+    }
+
+    /// Follows the wake-ups.
+    pub fn wake_ups(&self) -> broadcast::Receiver<WakeUp> {
+        self.wake_ups.subscribe()
+    }
+
+    /// Begins to drain.
+    pub fn start_draining(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Whether the gateway drains.
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Follows the state of draining.
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+}
+
+/// Time since the Unix epoch.
+pub fn unix_now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Minutes since the Unix epoch.
+pub fn unix_minute() -> u64 {
+    unix_now().as_secs() / 60
+}

@@ -1,0 +1,359 @@
+//! Objects of the cluster, as they are learned, made into a routing table. No I/O: watches feed it, tables come out.
+
+use crate::choose::Location;
+#[cfg(feature = "cloud")]
+use crate::external::{EgressAllowed, ExternalPermit, Providers};
+use crate::state::WorkloadState;
+use crate::table::{
+    KeyHash, LocalAddress, RouteTable, RouteTarget, Target, TrafficPolicy, Uid, Workload,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Deleted UIDs that are remembered.
+const TOMBSTONES_KEPT: usize = 4096;
+
+/// Whether a workload's data may leave the cluster; fixed for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// It may not.
+    Forbidden,
+    /// It may.
+    Allowed,
+}
+
+impl Egress {
+    /// Whether this build serves such workloads.
+    pub fn is_of_this_plane(self) -> bool {
+        (self == Self::Allowed) == cfg!(feature = "cloud")
+    }
+}
+
+/// A workload as the API server has it.
+#[derive(Clone, Debug)]
+pub struct WorkloadInput {
+    /// UID of the object.
+    pub uid: Uid,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// Version of the object, where it is a number.
+    pub resource_version: Option<u64>,
+    /// When the object was made, in Unix seconds.
+    pub created: u64,
+    /// Whether its data may leave.
+    pub egress: Egress,
+    /// The served model's name.
+    pub model: String,
+    /// SHA-256 of the client key.
+    pub key: Option<KeyHash>,
+    /// Targets of the spec.
+    pub targets: Vec<TargetInput>,
+    /// What the operator ordered.
+    pub placement: Option<PlacementInput>,
+    /// When requests leave a target.
+    pub traffic: TrafficPolicy,
+}
+
+/// A target of the spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetInput {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it is.
+    pub kind: TargetKind,
+}
+
+/// What a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A Deployment of this cluster.
+    Local,
+    /// A model of a provider.
+    External {
+        /// Name of the InferenceProvider.
+        provider: Arc<str>,
+        /// The provider's name of the model.
+        model: Arc<str>,
+    },
+}
+
+/// What the operator ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacementInput {
+    /// The decision.
+    pub decision_id: Arc<str>,
+    /// The step.
+    pub step: i64,
+    /// The generation that it was decided for.
+    pub generation: i64,
+    /// The feasible targets.
+    pub weights: Vec<WeightInput>,
+}
+
+/// A feasible target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightInput {
+    /// Its name.
+    pub target: Arc<str>,
+    /// Its share.
+    pub weight: u32,
+    /// It has no replica, by order.
+    pub asleep: bool,
+}
+
+/// An object that cannot be decoded: it has no route.
+#[derive(Clone, Debug)]
+pub struct Undecodable {
+    /// UID of the object.
+    pub uid: Uid,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// Version of the object, where it is a number.
+    pub resource_version: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    generation: i64,
+    resource_version: Option<u64>,
+    input: Option<WorkloadInput>,
+    /// What the first version that could be read said.
+    egress: Option<Egress>,
+    /// A later version said something else: there is no route for this UID any more.
+    contradicted: bool,
+    /// Definitions of targets that a placement of the same generation named.
+    decided: BTreeMap<Arc<str>, TargetKind>,
+    state: Arc<WorkloadState>,
+}
+
+impl Entry {
+    fn is_newer_than(&self, generation: i64, resource_version: Option<u64>) -> bool {
+        let older_version = matches!((self.resource_version, resource_version), (Some(held), Some(new)) if new < held);
+        generation < self.generation || older_version
+    }
+
+    fn remember_decided(&mut self) {
+        let Some((input, placement)) = self
+            .input
+            .as_ref()
+            .and_then(|input| Some((input, input.placement.as_ref()?)))
+        else {
+            return;
+        };
+        if placement.generation == input.generation {
+            self.decided = input
+                .targets
+                .iter()
+                .map(|target| (Arc::clone(&target.name), target.kind.clone()))
+                .collect();
+        }
+    }
+}
+
+/// Everything that this plane knows of the cluster.
+#[derive(Debug)]
+pub struct Index {
+    domain: String,
+    entries: BTreeMap<Uid, Entry>,
+    deleted: BTreeSet<Uid>,
+    deleted_order: VecDeque<Uid>,
+    /// Providers and their keys.
+    #[cfg(feature = "cloud")]
+    pub providers: Providers,
+}
+
+impl Index {
+    /// An empty index of a cluster with this DNS domain.
+    pub fn new(domain: impl Into<String>, #[cfg(feature = "cloud")] providers: Providers) -> Self {
+        Self {
+            domain: domain.into(),
+            entries: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            deleted_order: VecDeque::new(),
+            #[cfg(feature = "cloud")]
+            providers,
+        }
+    }
+
+    /// Learns a workload. What is older than what is known, or deleted, is ignored; true when something changed.
+    pub fn apply(&mut self, object: Result<WorkloadInput, Undecodable>) -> bool {
+        let (uid, generation, resource_version) = match &object {
+            Ok(input) => (&input.uid, input.generation, input.resource_version),
+            Err(broken) => (&broken.uid, broken.generation, broken.resource_version),
+        };
+        if self.deleted.contains(uid) {
+            return false;
+        }
+        let entry = self
+            .entries
+            .entry(Arc::clone(uid))
+            .or_insert_with(|| Entry {
+                generation,
+                resource_version,
+                input: None,
+                egress: None,
+                contradicted: false,
+                decided: BTreeMap::new(),
+                state: Arc::default(),
+            });
+        if entry.is_newer_than(generation, resource_version) {
+            return false;
+        }
+        entry.generation = generation;
+        entry.resource_version = resource_version.or(entry.resource_version);
+        // Egress is immutable: an object that says another one than before is not the one that the key was given for.
+        entry.contradicted |=
+            matches!((entry.egress, &object), (Some(first), Ok(input)) if input.egress != first);
+        entry.input = object.ok().filter(|_| !entry.contradicted);
+        entry.egress = entry
+            .egress
+            .or(entry.input.as_ref().map(|input| input.egress));
+        entry.remember_decided();
+        true
+    }
+
+    /// Forgets a workload for good.
+    pub fn delete(&mut self, uid: &str) -> bool {
+        let uid: Uid = uid.into();
+        if self.deleted.insert(Arc::clone(&uid)) {
+            self.deleted_order.push_back(Arc::clone(&uid));
+            if self.deleted_order.len() > TOMBSTONES_KEPT
+                && let Some(oldest) = self.deleted_order.pop_front()
+            {
+                self.deleted.remove(&oldest);
+            }
+        }
+        self.entries.remove(&uid).is_some()
+    }
+
+    /// A complete list came: everything else is deleted.
+    pub fn retain(&mut self, listed: &BTreeSet<Uid>) -> bool {
+        let gone: Vec<Uid> = self
+            .entries
+            .keys()
+            .filter(|uid| !listed.contains(*uid))
+            .cloned()
+            .collect();
+        for uid in &gone {
+            self.delete(uid);
+        }
+        !gone.is_empty()
+    }
+
+    /// The routing table of what is known.
+    pub fn build(&mut self) -> RouteTable {
+        let entries = std::mem::take(&mut self.entries);
+        let workloads = entries
+            .values()
+            .filter_map(|entry| self.workload(entry))
+            .map(Arc::new)
+            .collect();
+        self.entries = entries;
+        RouteTable::new(workloads)
+    }
+
+    fn workload(&mut self, entry: &Entry) -> Option<Workload> {
+        let input = entry
+            .input
+            .as_ref()
+            .filter(|input| input.egress.is_of_this_plane())?;
+        let weights = input
+            .placement
+            .as_ref()
+            .map(|placement| placement.weights.as_slice())
+            .unwrap_or_default();
+        let targets = weights
+            .iter()
+            .filter_map(|weight| self.target(entry, input, weight))
+            .collect();
+        Some(Workload {
+            uid: Arc::clone(&input.uid),
+            namespace: Arc::clone(&input.namespace),
+            name: Arc::clone(&input.name),
+            generation: input.generation,
+            model: input.model.clone(),
+            created: input.created,
+            key: input.key,
+            decision_id: input
+                .placement
+                .as_ref()
+                .map_or_else(|| "".into(), |placement| Arc::clone(&placement.decision_id)),
+            step: input
+                .placement
+                .as_ref()
+                .map_or(0, |placement| placement.step),
+            targets,
+            traffic: input.traffic.clone(),
+            state: Arc::clone(&entry.state),
+        })
+    }
+
+    /// A weight becomes a target when the spec has a target of that name.
+    fn target(
+        &mut self,
+        entry: &Entry,
+        input: &WorkloadInput,
+        weight: &WeightInput,
+    ) -> Option<RouteTarget> {
+        let declared = input
+            .targets
+            .iter()
+            .find(|target| target.name == weight.target)?;
+        let target = self.resolve(entry, input, declared)?;
+        let state = entry.state.target(&declared.name);
+        let asleep = weight.asleep && target.location() == Location::Local;
+        if asleep && state.has_answered() {
+            state.fell_asleep();
+        }
+        Some(RouteTarget {
+            name: Arc::clone(&declared.name),
+            weight: weight.weight,
+            asleep,
+            target,
+            state,
+        })
+    }
+
+    #[cfg_attr(not(feature = "cloud"), allow(clippy::unused_self))]
+    fn resolve(
+        &mut self,
+        entry: &Entry,
+        input: &WorkloadInput,
+        declared: &TargetInput,
+    ) -> Option<Target> {
+        match &declared.kind {
+            TargetKind::Local => {
+                let service = weir_crds::names::child_name(&input.name, &declared.name, &input.uid);
+                LocalAddress::of_service(&service, &input.namespace, &self.domain)
+                    .map(Target::Local)
+            }
+            #[cfg(feature = "cloud")]
+            TargetKind::External { provider, model } => {
+                // The spec gave the name to another model since the gates were passed: wait for the next decision.
+                if entry
+                    .decided
+                    .get(&declared.name)
+                    .is_some_and(|decided| *decided != declared.kind)
+                {
+                    return None;
+                }
+                let proof = EgressAllowed::prove(input.egress)?;
+                let handle = self.providers.resolve(provider)?;
+                Some(Target::External(ExternalPermit::new(
+                    proof,
+                    handle,
+                    Arc::clone(model),
+                )))
+            }
+            #[cfg(not(feature = "cloud"))]
+            TargetKind::External { .. } => {
+                let _ = entry;
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! `weir-gateway`: puts the parts together and stops them in order.
+#![forbid(unsafe_code)]
+
+use anyhow::Context;
+use clap::Parser;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::{Client, Config};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use weir_gateway::PLANE;
+use weir_gateway::admin;
+use weir_gateway::config::{Args, Command};
+#[cfg(feature = "cloud")]
+use weir_gateway::external::{self, ExternalTimeouts, Providers};
+use weir_gateway::hub::Hub;
+use weir_gateway::index::Index;
+use weir_gateway::proxy::Gateway;
+use weir_gateway::report::{COUNTERS_EVERY, Reporter};
+use weir_gateway::server::{self, ServerLimits};
+use weir_gateway::watch::{self, Shared, watch_workloads};
+use weir_identity::{CertificateSource, Identity, RequestOptions, serve_tonic, server_config};
+use weir_proto::gateway_server::GatewayServer;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    if let Some(Command::Chat(chat)) = args.command {
+        return weir_gateway::chat::chat(chat).await;
+    }
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(log_filter())
+        .init();
+    // Two TLS stacks may be linked; this names the one that is used where a library asks for the default.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = kube_client()
+        .await
+        .context("configure the kubernetes client")?;
+    let hub = Arc::new(Hub::default());
+    let clients = bind(args.listen).await?;
+    let admin = bind(args.admin_listen).await?;
+    let grpc = bind(args.grpc_listen).await?;
+    tracing::info!(plane = PLANE, listen = %args.listen, "gateway starts");
+
+    let admin = tokio::spawn(axum::serve(admin, admin::router(Arc::clone(&hub))).into_future());
+    let (watching, reporter) = watches(&args, &client, &hub);
+    let watching = tokio::spawn(watch::all(watching));
+    tokio::spawn(report(grpc, client, reporter));
+    tokio::spawn(drain_on_signal(Arc::clone(&hub))?);
+
+    let limits = ServerLimits {
+        max_connections: args.max_connections,
+        header_timeout: args.header_timeout,
+        drain_delay: args.drain_delay,
+        drain_timeout: args.drain_timeout,
+    };
+    let gateway = Arc::new(Gateway::new(Arc::clone(&hub), args.limits));
+    let serving = tokio::spawn(server::serve(clients, gateway, limits));
+    let drained = tokio::select! {
+        drained = serving => drained.context("serve clients")?,
+        _ = watching => anyhow::bail!("the watches ended"),
+        _ = admin => anyhow::bail!("the admin server ended"),
+    };
+    // The operator reads the last counters before the connection goes.
+    tokio::time::sleep(COUNTERS_EVERY + Duration::from_millis(200)).await;
+    tracing::info!(cut = drained.cut, "gateway stops");
+    Ok(())
+}
+
+/// `RUST_LOG`, or info. The client's own lines about an API server that is away are left out unless they are asked
+/// for: ours say it once.
+fn log_filter() -> EnvFilter {
+    let asked = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = if asked.contains("kube") {
+        asked
+    } else {
+        format!("{asked},kube_client=off,kube_runtime=off")
+    };
+    EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address}"))
+}
+
+async fn kube_client() -> anyhow::Result<Client> {
+    let mut config = Config::infer().await?;
+    // Watches have their own pauses; a connection that died is noticed soon after a watch should have ended.
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(75));
+    config.reset_reader_on_write = true;
+    Ok(Client::try_from(config)?)
+}
+
+#[cfg(not(feature = "cloud"))]
+fn watches(
+    args: &Args,
+    client: &Client,
+    hub: &Arc<Hub>,
+) -> (Vec<BoxFuture<'static, ()>>, Reporter) {
+    let shared = Shared::new(
+        Index::new(&args.cluster_domain),
+        Arc::clone(hub),
+        &["workloads"],
+    );
+    let publisher = Arc::clone(&shared);
+    let watching = vec![
+        watch_workloads(client.clone(), shared).boxed(),
+        async move { publisher.publish_forever(|_| ()).await }.boxed(),
+    ];
+    (
+        watching,
+        Reporter {
+            hub: Arc::clone(hub),
+            pod_uid: args.pod_uid.clone(),
+        },
+    )
+}
+
+#[cfg(feature = "cloud")]
+fn watches(
+    args: &Args,
+    client: &Client,
+    hub: &Arc<Hub>,
+) -> (Vec<BoxFuture<'static, ()>>, Reporter) {
+    let providers = Providers::new(ExternalTimeouts {
+        connect: args.limits.connect_external,
+    });
+    let index = Index::new(&args.cluster_domain, providers);
+    let shared = Shared::new(
+        index,
+        Arc::clone(hub),
+        &["workloads", "providers", "secrets"],
+    );
+    let publisher = Arc::clone(&shared);
+    let (rows, followed) = tokio::sync::watch::channel(Arc::default());
+    let publish = async move {
+        publisher
+            .publish_forever(|index| {
+                rows.send_replace(Arc::new(index.providers.rows()));
+            })
+            .await;
+    };
+    let namespace = args.providers_namespace.clone();
+    let watching = vec![
+        watch_workloads(client.clone(), Arc::clone(&shared)).boxed(),
+        external::watch_providers(client.clone(), Arc::clone(&shared), Arc::clone(hub)).boxed(),
+        external::watch_secrets(client.clone(), namespace, shared, Arc::clone(hub)).boxed(),
+        external::probe_forever(followed.clone()).boxed(),
+        publish.boxed(),
+    ];
+    (
+        watching,
+        Reporter {
+            hub: Arc::clone(hub),
+            pod_uid: args.pod_uid.clone(),
+            providers: followed,
+        },
+    )
+}
+
+/// Serves the operator as soon as there is a certificate, and until the process ends.
+async fn report(listener: TcpListener, client: Client, reporter: Reporter) {
+    let options = RequestOptions::new(format!("weir-gateway-{PLANE}-"));
+    let source = CertificateSource::from_cluster(client, options);
+    let tls = match server_config(&source, |identity| *identity == Identity::Operator) {
+        Ok(tls) => tls,
+        Err(error) => {
+            tracing::error!(%error, "tls towards the operator cannot be set up");
+            return;
+        }
+    };
+    let routes = tonic::service::Routes::new(GatewayServer::new(reporter));
+    if let Err(error) = serve_tonic(listener, tls, routes, std::future::pending()).await {
+        tracing::error!(%error, "serving the operator ended");
+    }
+}
+
+fn drain_on_signal(hub: Arc<Hub>) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => (),
+            _ = interrupt.recv() => (),
+        }
+        tracing::info!("gateway drains");
+        hub.start_draining();
+    })
+}

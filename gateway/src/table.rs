@@ -1,0 +1,198 @@
+//! The routing table: what one request sees, whole and unchanging.
+
+use crate::choose::{Location, SpillPolicy};
+#[cfg(feature = "cloud")]
+use crate::external::ExternalPermit;
+use crate::state::{TargetState, WorkloadState};
+use http::uri::Authority;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// UID of a workload.
+pub type Uid = Arc<str>;
+/// SHA-256 of a client key.
+pub type KeyHash = [u8; 32];
+
+/// Every workload of this plane, by UID and by key.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    by_uid: HashMap<Uid, Arc<Workload>>,
+    by_key: HashMap<KeyHash, Arc<Workload>>,
+}
+
+impl RouteTable {
+    /// A table of these workloads. Two workloads with the same key hash (which only a forged status can bring about)
+    /// are both left without a key.
+    pub fn new(workloads: Vec<Arc<Workload>>) -> Self {
+        let mut table = Self::default();
+        let mut ambiguous = Vec::new();
+        for workload in workloads {
+            if let Some(key) = workload.key
+                && table.by_key.insert(key, Arc::clone(&workload)).is_some()
+            {
+                ambiguous.push(key);
+            }
+            table.by_uid.insert(Arc::clone(&workload.uid), workload);
+        }
+        for key in ambiguous {
+            table.by_key.remove(&key);
+        }
+        table
+    }
+
+    /// The workload with a UID.
+    pub fn by_uid(&self, uid: &str) -> Option<&Arc<Workload>> {
+        self.by_uid.get(uid)
+    }
+
+    /// The workload with a key.
+    pub fn by_key(&self, key: &KeyHash) -> Option<&Arc<Workload>> {
+        self.by_key.get(key)
+    }
+
+    /// All workloads.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.by_uid.values()
+    }
+}
+
+/// How one workload's requests are routed.
+#[derive(Debug)]
+pub struct Workload {
+    /// UID of the object.
+    pub uid: Uid,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Generation of the spec that this was made from.
+    pub generation: i64,
+    /// What clients put into `model`.
+    pub model: String,
+    /// When the object was made, in Unix seconds.
+    pub created: u64,
+    /// SHA-256 of the key that clients present.
+    pub key: Option<KeyHash>,
+    /// The decision that ordered the weights.
+    pub decision_id: Arc<str>,
+    /// The step of the placement; 0 before the first.
+    pub step: i64,
+    /// The feasible targets, and no others.
+    pub targets: Vec<RouteTarget>,
+    /// When requests leave a target.
+    pub traffic: TrafficPolicy,
+    /// What lasts longer than a table: counters and the targets' standing.
+    pub state: Arc<WorkloadState>,
+}
+
+/// One feasible target.
+#[derive(Debug)]
+pub struct RouteTarget {
+    /// Name in the spec.
+    pub name: Arc<str>,
+    /// Share of the traffic; 0 means spill and failover only.
+    pub weight: u32,
+    /// A local target that is asleep by order.
+    pub asleep: bool,
+    /// Where requests go.
+    pub target: Target,
+    /// Its standing, which outlives the table.
+    pub state: Arc<TargetState>,
+}
+
+/// Where requests go. In the local plane's build there is one variant, and none that could name another place.
+#[derive(Debug)]
+pub enum Target {
+    /// A Service of this cluster.
+    Local(LocalAddress),
+    /// A provider's API; only a proof that egress is allowed makes one.
+    #[cfg(feature = "cloud")]
+    External(ExternalPermit),
+}
+
+impl Target {
+    /// Where it is.
+    pub fn location(&self) -> Location {
+        match self {
+            Self::Local(_) => Location::Local,
+            #[cfg(feature = "cloud")]
+            Self::External(_) => Location::External,
+        }
+    }
+}
+
+/// The address of a local target's Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalAddress(Authority);
+
+impl LocalAddress {
+    /// The Service of a workload's target. Every part comes from Kubernetes names, so it names nothing outside.
+    pub fn of_service(service: &str, namespace: &str, domain: &str) -> Option<Self> {
+        let port = weir_crds::names::SERVICE_PORT;
+        // The last dot makes the name absolute: no search domain is tried first.
+        format!("{service}.{namespace}.svc.{domain}.:{port}")
+            .parse()
+            .ok()
+            .map(Self)
+    }
+
+    /// A listener on this machine's loopback.
+    pub fn of_loopback(port: u16) -> Self {
+        Self(
+            Authority::try_from(format!("127.0.0.1:{port}"))
+                .unwrap_or_else(|_| Authority::from_static("127.0.0.1")),
+        )
+    }
+
+    /// Host and port.
+    pub fn authority(&self) -> &Authority {
+        &self.0
+    }
+}
+
+/// When requests leave a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrafficPolicy {
+    /// Spill and cold start.
+    pub spill: SpillPolicy,
+    /// What counts as a reason to try another target.
+    pub failover: FailoverPolicy,
+}
+
+/// What counts as a reason to try another target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverPolicy {
+    /// No connection, or one that was lost before the first byte.
+    pub on_connect: bool,
+    /// No first byte in time.
+    pub on_timeout: bool,
+    /// 429.
+    pub on_too_many_requests: bool,
+    /// 5xx.
+    pub on_server_error: bool,
+    /// Failures in a row that eject a target.
+    pub consecutive_failures: u32,
+    /// For how long.
+    pub eject_for: Duration,
+}
+
+impl Default for TrafficPolicy {
+    fn default() -> Self {
+        Self {
+            spill: SpillPolicy {
+                enabled: false,
+                queue_wait: Duration::from_millis(500),
+                bridges_cold_start: true,
+            },
+            failover: FailoverPolicy {
+                on_connect: true,
+                on_timeout: true,
+                on_too_many_requests: true,
+                on_server_error: true,
+                consecutive_failures: 3,
+                eject_for: Duration::from_secs(30),
+            },
+        }
+    }
+}

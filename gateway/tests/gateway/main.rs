@@ -1,0 +1,20 @@
+//! The gateway over real sockets on loopback, against targets that do what a test tells them.
+#![forbid(unsafe_code)]
+
+mod access;
+mod cancel;
+mod drain;
+#[cfg(feature = "cloud")]
+mod failover;
+#[cfg(feature = "cloud")]
+mod flip;
+mod index;
+mod local;
+mod plane;
+#[cfg(feature = "cloud")]
+mod provider;
+mod report;
+mod streaming;
+mod support;
+mod upstream;
+mod watch;

@@ -1,0 +1,341 @@
+//! The engine: one thread that owns the backend and the scheduler, and a handle to give it requests.
+
+mod worker;
+
+use crate::backend::cpu::{ActivationMode, CpuBackend, CpuConfig, Isa, kv_block_bytes};
+use crate::backend::{Backend, Batch, Logits};
+use crate::graph;
+use crate::metrics::{FinishReason, Metrics};
+use crate::model::{Model, ModelError};
+use crate::sample::{Logprobs, SamplingParams, greedy};
+use crate::sched::{Scheduler, SchedulerConfig, SequenceId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use worker::{Command, Worker};
+
+/// Sizes and limits of an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineConfig {
+    /// Threads that compute.
+    pub threads: usize,
+    /// How activations are represented.
+    pub activations: ActivationMode,
+    /// Most tokens of prompt and answer together; the model's own bound if absent or larger.
+    pub context: Option<usize>,
+    /// Blocks of the KV cache.
+    pub kv_blocks: usize,
+    /// Requests computed at the same time.
+    pub max_running: usize,
+    /// Requests that may wait.
+    pub max_waiting: usize,
+    /// Tokens of one step.
+    pub token_budget: usize,
+}
+
+impl EngineConfig {
+    /// Blocks that fit in so many bytes, for a model; at least one sequence of 64 tokens.
+    pub fn blocks_for_memory(model: &Model, activations: ActivationMode, bytes: usize) -> usize {
+        (bytes / kv_block_bytes(&model.spec, activations.kv_precision())).max(4)
+    }
+
+    /// Bytes that the engine will allocate for a model, roughly: packed weights, KV cache, work space.
+    pub fn memory_needed(&self, model: &Model) -> usize {
+        let weights = match self.activations {
+            // The file's mapping is page cache, which the kernel can take back.
+            ActivationMode::F32 => model.size() / 8,
+            ActivationMode::Fast => model.size() + model.size() / 8,
+        };
+        let block = kv_block_bytes(&model.spec, self.activations.kv_precision());
+        let rows = self.token_budget;
+        let row = 4 * (6 * model.spec.width + 4 * model.spec.feed_forward);
+        let logits = 4 * self.max_running * model.spec.vocabulary;
+        weights + self.kv_blocks * block + rows * row + logits
+    }
+}
+
+/// What to generate.
+#[derive(Clone, Debug)]
+pub struct GenerateRequest {
+    /// Tokens to continue; not empty.
+    pub prompt: Vec<u32>,
+    /// Most tokens to generate; as many as fit if absent.
+    pub max_tokens: Option<usize>,
+    /// End tokens are not chosen before so many.
+    pub min_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Go on after an end token.
+    pub ignore_eos: bool,
+    /// Report log-probabilities, with so many alternatives.
+    pub logprobs: Option<usize>,
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Its first step begins.
+    Started {
+        /// How long it waited.
+        queue: Duration,
+    },
+    /// A token was chosen.
+    Token {
+        /// The token.
+        id: u32,
+        /// Text that became final with it; may be empty.
+        text: String,
+        /// Its log-probabilities, where they were asked for.
+        logprobs: Option<Logprobs>,
+    },
+    /// The answer ended.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// Text that was held back.
+        text: String,
+    },
+}
+
+/// Takes a request's events; `false` cancels the request.
+pub type Sink = Box<dyn FnMut(Event) -> bool + Send>;
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// No tokens.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// A token that the vocabulary does not have.
+    #[error("token {0} is not in the vocabulary")]
+    UnknownToken(u32),
+    /// Too long.
+    #[error(
+        "the prompt has {prompt} tokens and {requested} were requested, the context holds {context}"
+    )]
+    ContextLength {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens to generate.
+        requested: usize,
+        /// Tokens that fit.
+        context: usize,
+    },
+    /// Too many requests wait.
+    #[error("the queue of {0} requests is full")]
+    QueueFull(usize),
+    /// The engine ends.
+    #[error("the engine is draining")]
+    Draining,
+}
+
+struct Inner {
+    commands: Sender<Command>,
+    metrics: Arc<Metrics>,
+    next_id: AtomicU64,
+    draining: AtomicBool,
+    context: usize,
+    vocabulary: usize,
+    max_waiting: usize,
+    max_running: usize,
+}
+
+/// A handle to a running engine; the engine ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+/// Cancels its request when dropped before the end.
+pub struct RequestGuard {
+    id: SequenceId,
+    inner: Arc<Inner>,
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        // After the end of the request, or of the engine, there is nothing to cancel.
+        let _ = self.inner.commands.send(Command::Cancel(self.id));
+    }
+}
+
+impl Engine {
+    /// Packs the weights, generates one token to warm up, and starts the engine's thread.
+    pub fn start(
+        model: &Model,
+        config: EngineConfig,
+    ) -> Result<(Self, JoinHandle<()>), ModelError> {
+        let mut backend = CpuBackend::new(
+            &model.spec,
+            model.weights()?,
+            CpuConfig {
+                threads: config.threads,
+                activations: config.activations,
+                max_rows: config.token_budget.max(config.max_running),
+                kv_blocks: config.kv_blocks,
+                isa: Isa::detect(),
+            },
+        );
+        let benchmark = warm_up(&mut backend, model)?;
+        tracing::info!(
+            backend = backend.describe(),
+            model = model.spec.name,
+            "engine started"
+        );
+        let scheduler = Scheduler::new(
+            SchedulerConfig {
+                token_budget: config.token_budget,
+                max_running: config.max_running,
+            },
+            config.kv_blocks,
+        );
+        let wanted = config.context.unwrap_or(usize::MAX);
+        let context = wanted.min(model.spec.context).min(scheduler.capacity());
+        let metrics = Arc::new(Metrics::default());
+        metrics.set_benchmark(benchmark);
+        metrics
+            .kv_blocks_total
+            .store(config.kv_blocks, Ordering::Relaxed);
+        let (commands, received) = mpsc::channel();
+        let worker = Worker::new(
+            Box::new(backend),
+            scheduler,
+            model,
+            Arc::clone(&metrics),
+            received,
+        );
+        let thread = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| ModelError::Gguf(crate::gguf::GgufError::Open(error)))?;
+        let inner = Arc::new(Inner {
+            commands,
+            metrics,
+            next_id: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            context,
+            vocabulary: model.spec.vocabulary,
+            max_waiting: config.max_waiting,
+            max_running: config.max_running,
+        });
+        Ok((Self { inner }, thread))
+    }
+
+    /// Most tokens of a prompt and its answer together.
+    pub fn context(&self) -> usize {
+        self.inner.context
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
+    }
+
+    /// Takes no new requests from now on.
+    pub fn drain(&self) {
+        self.inner.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Self::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::SeqCst)
+    }
+
+    /// Requests taken and not ended.
+    pub fn in_flight(&self) -> usize {
+        self.inner.metrics.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Queues a request. Its events go to `sink`, on the engine's thread; dropping the guard cancels it.
+    pub fn submit(
+        &self,
+        request: GenerateRequest,
+        sink: Sink,
+    ) -> Result<RequestGuard, SubmitError> {
+        let inner = &self.inner;
+        if self.is_draining() {
+            return Err(SubmitError::Draining);
+        }
+        let max_tokens = self.check(&request)?;
+        let limit = inner.max_waiting + inner.max_running;
+        let taken =
+            inner
+                .metrics
+                .in_flight
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+                    (count < limit).then_some(count + 1)
+                });
+        if taken.is_err() {
+            inner.metrics.rejected.fetch_add(1, Ordering::Relaxed);
+            return Err(SubmitError::QueueFull(inner.max_waiting));
+        }
+        let id = inner.next_id.fetch_add(1, Ordering::Relaxed);
+        let command = Command::Submit {
+            id,
+            request,
+            max_tokens,
+            sink,
+            arrived: Instant::now(),
+        };
+        if inner.commands.send(command).is_err() {
+            inner.metrics.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return Err(SubmitError::Draining);
+        }
+        Ok(RequestGuard {
+            id,
+            inner: Arc::clone(inner),
+        })
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<usize, SubmitError> {
+        let (prompt, context) = (request.prompt.len(), self.inner.context);
+        if prompt == 0 {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        let unknown = request
+            .prompt
+            .iter()
+            .find(|token| **token as usize >= self.inner.vocabulary);
+        if let Some(token) = unknown {
+            return Err(SubmitError::UnknownToken(*token));
+        }
+        let requested = request
+            .max_tokens
+            .unwrap_or_else(|| context.saturating_sub(prompt).max(1));
+        if prompt.saturating_add(requested) > context {
+            return Err(SubmitError::ContextLength {
+                prompt,
+                requested,
+                context,
+            });
+        }
+        Ok(requested)
+    }
+}
+
+/// Decode steps that are timed after load.
+const BENCHMARK_STEPS: usize = 8;
+
+/// Generates a few tokens: finds models that compute nonsense, and measures tokens per second of one request.
+fn warm_up(backend: &mut dyn Backend, model: &Model) -> Result<f64, ModelError> {
+    let mut token = model.tokenizer.bos().unwrap_or(0);
+    let mut begin = Instant::now();
+    for position in 0..=BENCHMARK_STEPS {
+        if position == 1 {
+            // The first step pays for page faults.
+            begin = Instant::now();
+        }
+        let mut batch = Batch::default();
+        batch.push(&[token], position, vec![0], Logits::Last);
+        let logits = graph::forward(backend, model.spec.layers, &batch);
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            return Err(ModelError::NotFinite);
+        }
+        token = greedy(logits);
+    }
+    Ok(BENCHMARK_STEPS as f64 / begin.elapsed().as_secs_f64().max(1e-9))
+}

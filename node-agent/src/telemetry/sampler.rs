@@ -1,0 +1,223 @@
+//! Reads the sources on a thread of its own, so that a driver that hangs stops neither reports nor probes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::metrics::Metrics;
+use super::sanitize::{DropReason, Sample, Sanitizer};
+use super::source::{Reading, Source};
+
+/// The newest sample, for any number of readers.
+#[derive(Clone)]
+pub struct Sampler {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    started: Instant,
+    deadline: Duration,
+    latest: RwLock<Option<Arc<Sample>>>,
+    stop: AtomicBool,
+}
+
+/// What is known of the node now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Latest {
+    /// The first sample is not there yet, and not overdue either.
+    Starting,
+    /// A sample taken within the deadline.
+    Fresh(Arc<Sample>),
+    /// No sample within the deadline: nothing is known.
+    Stuck,
+}
+
+impl Sampler {
+    /// Starts the thread; it samples every `period`, and is stuck when no sample is finished for `deadline`.
+    pub fn start(
+        sources: Vec<Box<dyn Source>>,
+        period: Duration,
+        deadline: Duration,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            started: Instant::now(),
+            deadline,
+            latest: RwLock::new(None),
+            stop: AtomicBool::new(false),
+        });
+        let thread_shared = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("sampler".into())
+            .spawn(move || sample_until_stopped(sources, period, &thread_shared, &metrics))?;
+        Ok(Self { shared })
+    }
+
+    /// The agent's monotonic clock: time since the sampler started.
+    pub fn clock(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// The newest sample, unless it is too old to be believed.
+    pub fn latest(&self) -> Latest {
+        let latest = self
+            .shared
+            .latest
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let now = self.clock();
+        let last = latest.as_ref().map_or(Duration::ZERO, |s| s.taken);
+        let overdue = now.saturating_sub(last) > self.shared.deadline;
+        match latest {
+            _ if overdue => Latest::Stuck,
+            Some(sample) => Latest::Fresh(sample),
+            None => Latest::Starting,
+        }
+    }
+
+    /// Lets the thread end after its current reading.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn sample_until_stopped(
+    mut sources: Vec<Box<dyn Source>>,
+    period: Duration,
+    shared: &Shared,
+    metrics: &Metrics,
+) {
+    let mut sanitizer = Sanitizer::default();
+    while !shared.stop.load(Ordering::Relaxed) {
+        let reading = read_all(&mut sources, metrics);
+        // Stamped when the reading is complete: a source that took minutes gives no fresh sample of the past.
+        let (sample, dropped) = sanitizer.accept(shared.started.elapsed(), reading);
+        for reason in dropped {
+            metrics.dropped(reason);
+        }
+        if let Some(sample) = sample {
+            *shared
+                .latest
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(sample));
+        }
+        thread::sleep(period);
+    }
+}
+
+/// Reads every source; one that panics is not asked again.
+fn read_all(sources: &mut Vec<Box<dyn Source>>, metrics: &Metrics) -> Reading {
+    let mut whole = Reading::default();
+    sources.retain_mut(
+        |source| match catch_unwind(AssertUnwindSafe(|| source.read())) {
+            Ok(part) => {
+                merge(&mut whole, part);
+                true
+            }
+            Err(_) => {
+                tracing::error!(source = source.name(), "source panicked and is given up");
+                metrics.dropped(DropReason::SourceFailed);
+                false
+            }
+        },
+    );
+    whole
+}
+
+fn merge(whole: &mut Reading, part: Reading) {
+    whole.cpu = whole.cpu.take().or(part.cpu);
+    whole.devices.extend(part.devices);
+    whole.driver_version = whole.driver_version.take().or(part.driver_version);
+    whole.cuda_version = whole.cuda_version.take().or(part.cuda_version);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::source::CpuValues;
+    use std::sync::mpsc;
+
+    /// Gives one reading per message and hangs in between.
+    struct Scripted(mpsc::Receiver<()>, mpsc::Sender<()>);
+
+    impl Source for Scripted {
+        fn name(&self) -> &'static str {
+            "scripted"
+        }
+
+        fn read(&mut self) -> Reading {
+            let _ = self.1.send(());
+            let _ = self.0.recv();
+            Reading {
+                cpu: Some(CpuValues {
+                    utilization_percent: Some(12.0),
+                    ..CpuValues::default()
+                }),
+                ..Reading::default()
+            }
+        }
+    }
+
+    struct Panicking;
+
+    impl Source for Panicking {
+        fn name(&self) -> &'static str {
+            "panicking"
+        }
+
+        fn read(&mut self) -> Reading {
+            panic!("a driver gave garbage");
+        }
+    }
+
+    fn wait_for(sampler: &Sampler, wanted: impl Fn(&Latest) -> bool) -> Latest {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let latest = sampler.latest();
+            if wanted(&latest) {
+                return latest;
+            }
+            assert!(Instant::now() < deadline, "still {latest:?}");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn hung_source_is_reported_and_recovers() {
+        let (allow, allowed) = mpsc::channel();
+        let (asked, asking) = mpsc::channel();
+        let sampler = Sampler::start(
+            vec![Box::new(Scripted(allowed, asked))],
+            Duration::from_millis(1),
+            Duration::from_millis(200),
+            Arc::new(Metrics::new().unwrap()),
+        )
+        .unwrap();
+        asking.recv().unwrap();
+        assert_eq!(sampler.latest(), Latest::Starting);
+        allow.send(()).unwrap();
+        wait_for(&sampler, |l| matches!(l, Latest::Fresh(_)));
+        wait_for(&sampler, |l| *l == Latest::Stuck);
+        allow.send(()).unwrap();
+        wait_for(&sampler, |l| matches!(l, Latest::Fresh(_)));
+        sampler.stop();
+        drop(allow);
+    }
+
+    #[test]
+    fn source_that_panics_does_not_take_the_others_with_it() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (allow, allowed) = mpsc::channel();
+        let (asked, _asking) = mpsc::channel();
+        let mut sources: Vec<Box<dyn Source>> =
+            vec![Box::new(Panicking), Box::new(Scripted(allowed, asked))];
+        allow.send(()).unwrap();
+        let reading = read_all(&mut sources, &metrics);
+        assert!(reading.cpu.is_some());
+        assert_eq!(sources.len(), 1);
+        assert_eq!(metrics.dropped_count(DropReason::SourceFailed), 1);
+    }
+}

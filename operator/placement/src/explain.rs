@@ -1,0 +1,144 @@
+//! The sentences of a decision. Each names the numbers that were compared.
+
+use crate::candidate::Evaluated;
+use crate::plan::{Candidate, Doubt};
+use crate::policy::PlacementPolicy;
+use crate::snapshot::DemandFigures;
+
+/// `a $0.21 against b $0.48 per 1M tokens at 412000 requests/month`.
+pub(crate) fn compared(chosen: &Evaluated, other: &Evaluated, figures: &DemandFigures) -> String {
+    let (a, b) = (chosen.name(), other.name());
+    let (Some(own), Some(others)) = (&chosen.candidate.cost, &other.candidate.cost) else {
+        return format!("the cost of {a} or of {b} is unknown");
+    };
+    let volume = volume(figures);
+    let limits = limits(&chosen.candidate) + &limits(&other.candidate);
+    match (own.per_million_tokens, others.per_million_tokens) {
+        (Some(own), Some(others)) => {
+            format!("{a} {own} against {b} {others} per 1M tokens{volume}{limits}")
+        }
+        _ => format!(
+            "{a} {} against {b} {} per month{volume}{limits}",
+            own.monthly, others.monthly
+        ),
+    }
+}
+
+fn volume(figures: &DemandFigures) -> String {
+    figures
+        .requests_per_month
+        .map_or_else(String::new, |requests| {
+            format!(" at {requests} requests/month")
+        })
+}
+
+fn limits(candidate: &Candidate) -> String {
+    match (&candidate.cost, candidate.replicas) {
+        (Some(cost), Some(replicas)) if cost.capacity_limited => {
+            format!(
+                "; the peak needs more than the {replicas} replicas that {} may have",
+                candidate.name
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+/// `; b: why` for every target that cannot serve, apart from the chosen one and the one that was spoken of already.
+pub(crate) fn others_failed(
+    evaluated: &[Evaluated],
+    chosen: usize,
+    spoken_of: Option<usize>,
+) -> String {
+    let unnamed = |at: usize| at != chosen && Some(at) != spoken_of;
+    let others = evaluated.iter().enumerate().filter(|(at, _)| unnamed(*at));
+    others
+        .filter_map(|(_, other)| first_failure(other))
+        .map(|failure| format!("; {failure}"))
+        .collect()
+}
+
+/// `b: the first gate's message`.
+pub(crate) fn first_failure(evaluated: &Evaluated) -> Option<String> {
+    let rejection = evaluated.candidate.rejected_by.first()?;
+    Some(format!("{}: {}", evaluated.name(), rejection.message))
+}
+
+/// Every target with its first failure.
+pub(crate) fn all_failed(evaluated: &[Evaluated]) -> String {
+    if evaluated.is_empty() {
+        return "the workload has 0 targets".to_owned();
+    }
+    let rejected = evaluated.iter().filter(|each| each.rejected()).count();
+    let failures: Vec<_> = evaluated.iter().filter_map(first_failure).collect();
+    format!(
+        "{rejected} of {} targets are rejected: {}",
+        evaluated.len(),
+        failures.join("; ")
+    )
+}
+
+/// `x saves 4 %, less than the 15 % asked for: …`.
+pub(crate) fn too_little(
+    current: &Evaluated,
+    rival: &Evaluated,
+    policy: &PlacementPolicy,
+    figures: &DemandFigures,
+) -> String {
+    let saving = saving_percent(current, rival).unwrap_or(0);
+    format!(
+        "{} would save {saving} %, less than the {} asked for: {}",
+        rival.name(),
+        policy.min_savings_percent,
+        compared(current, rival, figures)
+    )
+}
+
+/// Whole percent of the incumbent's cost that `rival` saves, rounded down; negative when it costs more.
+pub(crate) fn saving_percent(incumbent: &Evaluated, rival: &Evaluated) -> Option<i64> {
+    let (Some(own), Some(other)) = (incumbent.exact, rival.exact) else {
+        return None;
+    };
+    if own.0 == 0 {
+        return None;
+    }
+    if other <= own {
+        return i64::try_from((own.0 - other.0) * 100 / own.0).ok();
+    }
+    let more = (other.0 - own.0).checked_mul(100)?.div_ceil(own.0);
+    Some(i64::try_from(more).ok()?.saturating_neg())
+}
+
+/// What a doubt says of a target.
+pub(crate) fn doubted(evaluated: &Evaluated, doubt: Doubt) -> String {
+    let name = evaluated.name();
+    match doubt {
+        Doubt::PriceMissing => format!("no price book has a price for {name}"),
+        Doubt::PriceStale => format!("the price of {name} {}is too old", revision(evaluated)),
+        Doubt::PriceHeld => format!(
+            "a suspect new price of {name} is held back; the one {}stands",
+            revision(evaluated)
+        ),
+        Doubt::UtilizationUnknown => format!("telemetry of tier {} was lost", tier(evaluated)),
+        Doubt::TierCostUnknown => format!("the hourly cost of tier {} is unknown", tier(evaluated)),
+        Doubt::ThroughputUnknown => format!(
+            "the throughput of {name} on tier {} is unknown",
+            tier(evaluated)
+        ),
+        Doubt::DemandUnknown => "demand is unknown".to_owned(),
+    }
+}
+
+fn tier(evaluated: &Evaluated) -> &str {
+    evaluated.candidate.tier.as_deref().unwrap_or("none")
+}
+
+fn revision(evaluated: &Evaluated) -> String {
+    let book = evaluated.candidate.price_book.as_ref();
+    book.map_or_else(String::new, |book| format!("in price book {} ", book.name))
+}
+
+/// How often a wish was seen.
+pub(crate) fn seen(count: u32, needed: u32) -> String {
+    format!("seen {count} of {needed} times")
+}

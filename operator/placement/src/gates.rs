@@ -1,0 +1,206 @@
+//! The gates that no cost can outvote: what a target may not do is said here, with the values compared.
+
+use crate::demand::EffectiveDemand;
+use crate::plan::{Gate, Rejection, RejectionReason};
+use crate::policy::{Connectivity, PlacementPolicy};
+use crate::snapshot::{
+    Egress, ExternalTarget, Location, ModelFacts, SelfHosting, Target, TargetKind, WorkloadInput,
+};
+use crate::units::Tokens;
+
+/// Every gate up to Context that the target fails, in their order. Memory and what follows depend on a tier.
+pub(crate) fn rejections(
+    workload: &WorkloadInput,
+    policy: &PlacementPolicy,
+    demand: &EffectiveDemand,
+    target: &Target,
+) -> Vec<Rejection> {
+    let mut failed = Vec::new();
+    failed.extend(residency(workload, target));
+    match &target.kind {
+        TargetKind::Unresolved { message, .. } => {
+            failed.push(rejection(
+                Gate::References,
+                RejectionReason::ReferenceMissing,
+                message.clone(),
+            ));
+        }
+        TargetKind::External(external) => {
+            provider_terms(workload, external, &mut failed);
+            failed.extend(connectivity(policy));
+            capability(workload, &external.model, &mut failed);
+            failed.extend(quality(workload, &external.model));
+            failed.extend(context(workload, demand, &external.model));
+        }
+        TargetKind::Local(local) => {
+            failed.extend(self_hosting(workload));
+            capability(workload, &local.model, &mut failed);
+            failed.extend(quality(workload, &local.model));
+            failed.extend(context(workload, demand, &local.model));
+        }
+    }
+    failed
+}
+
+/// Whether a gate speaks about where data may go. Such a gate holds for suspended workloads too.
+pub(crate) fn protects_data(gate: Gate) -> bool {
+    matches!(gate, Gate::Residency | Gate::ProviderTerms)
+}
+
+pub(crate) fn rejection(gate: Gate, reason: RejectionReason, message: String) -> Rejection {
+    Rejection {
+        gate,
+        reason,
+        message,
+    }
+}
+
+fn residency(workload: &WorkloadInput, target: &Target) -> Option<Rejection> {
+    let leaves = target.kind.location() == Location::External;
+    (leaves && workload.egress == Egress::Forbidden).then(|| {
+        let message = format!("egress is Forbidden and {} is external", target.name);
+        rejection(Gate::Residency, RejectionReason::EgressForbidden, message)
+    })
+}
+
+fn provider_terms(
+    workload: &WorkloadInput,
+    external: &ExternalTarget,
+    failed: &mut Vec<Rejection>,
+) {
+    let provider = &external.provider;
+    let mut fail = |reason, message| failed.push(rejection(Gate::ProviderTerms, reason, message));
+    if !workload.allowed_jurisdictions.is_empty() {
+        let allowed = list(workload.allowed_jurisdictions.iter());
+        match &external.jurisdiction {
+            None => fail(
+                RejectionReason::JurisdictionUnknown,
+                format!("the jurisdiction of provider {provider} is unknown; allowed: {allowed}"),
+            ),
+            Some(jurisdiction) if !workload.allowed_jurisdictions.contains(jurisdiction) => fail(
+                RejectionReason::JurisdictionNotAllowed,
+                format!("provider {provider} is in {jurisdiction}; allowed: {allowed}"),
+            ),
+            Some(_) => {}
+        }
+    }
+    if workload.require_zero_retention {
+        match external.zero_retention {
+            Some(true) => {}
+            Some(false) => fail(
+                RejectionReason::RetentionNotZero,
+                format!("provider {provider} retains data; zero retention is required"),
+            ),
+            None => fail(
+                RejectionReason::RetentionUnknown,
+                format!(
+                    "the retention of provider {provider} is unknown; zero retention is required"
+                ),
+            ),
+        }
+    }
+    if !external.namespace_allowed {
+        fail(
+            RejectionReason::NamespaceNotAllowed,
+            format!("provider {provider} does not admit the workload's namespace"),
+        );
+    }
+}
+
+fn connectivity(policy: &PlacementPolicy) -> Option<Rejection> {
+    (policy.connectivity == Connectivity::Disconnected).then(|| {
+        let message = "the policy's connectivity is Disconnected".to_owned();
+        rejection(Gate::Connectivity, RejectionReason::Disconnected, message)
+    })
+}
+
+fn self_hosting(workload: &WorkloadInput) -> Option<Rejection> {
+    (workload.self_hosting == SelfHosting::Forbidden).then(|| {
+        let message = "operations.selfHosting is Forbidden".to_owned();
+        rejection(
+            Gate::SelfHosting,
+            RejectionReason::SelfHostingForbidden,
+            message,
+        )
+    })
+}
+
+fn capability(workload: &WorkloadInput, model: &ModelFacts, failed: &mut Vec<Rejection>) {
+    let missing: Vec<_> = workload
+        .capability
+        .required
+        .difference(&model.capabilities)
+        .collect();
+    if !missing.is_empty() {
+        let message = format!(
+            "the model lacks {}; it has {}",
+            list(missing.into_iter()),
+            list(model.capabilities.iter())
+        );
+        failed.push(rejection(
+            Gate::Capability,
+            RejectionReason::CapabilityMissing,
+            message,
+        ));
+    }
+}
+
+fn quality(workload: &WorkloadInput, model: &ModelFacts) -> Option<Rejection> {
+    let least = workload.capability.min_quality.as_ref()?;
+    let (reason, message) = match model.quality.get(&least.benchmark) {
+        None => (
+            RejectionReason::QualityUnknown,
+            format!(
+                "the model has no score on {}; at least {} is required",
+                least.benchmark, least.score
+            ),
+        ),
+        Some(score) if *score < least.score => (
+            RejectionReason::QualityTooLow,
+            format!(
+                "the model scores {score} on {}; at least {} is required",
+                least.benchmark, least.score
+            ),
+        ),
+        Some(_) => return None,
+    };
+    Some(rejection(Gate::Quality, reason, message))
+}
+
+/// The needed context is the larger of what is declared and what long prompts with long answers take.
+fn needed_context(workload: &WorkloadInput, demand: &EffectiveDemand) -> Option<Tokens> {
+    let long = |tokens: Option<Tokens>| tokens.map_or(0, Tokens::get);
+    let used = long(demand.figures.input_p95) + long(demand.figures.output_p95);
+    let declared = long(workload.capability.min_context);
+    let needed = Tokens::clamped(used.max(declared).into());
+    (needed > Tokens::MIN).then_some(needed)
+}
+
+fn context(
+    workload: &WorkloadInput,
+    demand: &EffectiveDemand,
+    model: &ModelFacts,
+) -> Option<Rejection> {
+    let needed = needed_context(workload, demand)?;
+    let (reason, message) = match model.context {
+        None => (
+            RejectionReason::ContextUnknown,
+            format!("the model's context is unknown; {needed} are needed"),
+        ),
+        Some(context) if context < needed => (
+            RejectionReason::ContextTooShort,
+            format!("the model's context is {context}; {needed} are needed"),
+        ),
+        Some(_) => return None,
+    };
+    Some(rejection(Gate::Context, reason, message))
+}
+
+fn list<'a>(items: impl Iterator<Item = &'a String>) -> String {
+    let items: Vec<&str> = items.map(String::as_str).collect();
+    if items.is_empty() {
+        "none".to_owned()
+    } else {
+        items.join(", ")
+    }
+}

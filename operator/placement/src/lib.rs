@@ -1,0 +1,25 @@
+//! Where each workload of a fleet runs, and why. Pure: values in, values out; no clock, no I/O, no logging.
+#![forbid(unsafe_code)]
+
+mod break_even;
+mod candidate;
+mod capacity;
+mod choose;
+mod cost;
+mod decide;
+mod demand;
+mod explain;
+mod gates;
+mod governance;
+mod plan;
+mod policy;
+mod record;
+mod snapshot;
+mod units;
+
+pub use decide::decide;
+pub use jiff::Timestamp;
+pub use plan::*;
+pub use policy::*;
+pub use snapshot::*;
+pub use units::*;

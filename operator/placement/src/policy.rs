@@ -1,0 +1,99 @@
+//! What governs decisions: the effective policies of the fleet.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{MicroUsd, Percent, Seconds};
+
+/// The policies of a fleet. A workload names one or takes the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    /// For workloads that name none.
+    #[serde(default)]
+    pub default: PlacementPolicy,
+    /// By the name that `WorkloadInput::policy` carries.
+    #[serde(default)]
+    pub named: BTreeMap<String, PlacementPolicy>,
+}
+
+impl Policy {
+    /// One policy for every workload.
+    pub fn of(default: PlacementPolicy) -> Self {
+        Self {
+            default,
+            named: BTreeMap::new(),
+        }
+    }
+
+    /// The policy that governs a workload; `None` when it names one that does not exist.
+    pub fn effective(&self, name: Option<&str>) -> Option<&PlacementPolicy> {
+        match name {
+            None => Some(&self.default),
+            Some(name) => self.named.get(name),
+        }
+    }
+}
+
+/// How moves of a workload are governed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PlacementPolicy {
+    /// Whether cloud providers can be reached at all.
+    pub connectivity: Connectivity,
+    /// How much cheaper another target must be before a move is wished for.
+    pub min_savings_percent: Percent,
+    /// How long a workload stays on a target before cost may move it.
+    pub min_dwell: Seconds,
+    /// How long demand must have been observed before it replaces the declared prior.
+    pub min_observation: Seconds,
+    /// How often a wish to move must have been seen before it is acted on.
+    pub confirmation: ConfirmationRule,
+    /// Cost of operating one hosted workload, added to local targets unless `selfHosting` is Free.
+    pub operations_cost_per_month: MicroUsd,
+}
+
+impl Default for PlacementPolicy {
+    /// What an InferencePlacementPolicy without any field says: 15 % savings, half an hour of dwell, an hour of
+    /// observation, three confirmations a minute apart, $200 a month for operating a hosted workload.
+    fn default() -> Self {
+        Self {
+            connectivity: Connectivity::Connected,
+            min_savings_percent: Percent::clamped(15),
+            min_dwell: Seconds::clamped(1_800),
+            min_observation: Seconds::clamped(3_600),
+            confirmation: ConfirmationRule::default(),
+            operations_cost_per_month: MicroUsd::clamped(200_000_000),
+        }
+    }
+}
+
+/// Whether cloud providers can be reached at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Connectivity {
+    /// They can.
+    #[default]
+    Connected,
+    /// They cannot: every external target is rejected.
+    Disconnected,
+}
+
+/// How often a wish to move must have been seen before it is acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfirmationRule {
+    /// Evaluations in a row that must wish for the same target; 0 and 1 both mean the first.
+    pub count: u32,
+    /// Evaluations closer together than this count once.
+    pub interval: Seconds,
+}
+
+impl Default for ConfirmationRule {
+    fn default() -> Self {
+        Self {
+            count: 3,
+            interval: Seconds::clamped(60),
+        }
+    }
+}

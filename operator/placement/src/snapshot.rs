@@ -1,0 +1,284 @@
+//! The world that a decision sees: all workloads and tiers at one moment. What is unknown is `None`, never zero.
+
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+pub use target::*;
+
+use crate::units::{
+    Bytes, MicroUsdPerHour, Millis, Percent, RequestsPerMonth, Score, Seconds, Tokens,
+};
+
+/// Identity of a workload: its UID, never its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkloadId(pub String);
+
+impl fmt::Display for WorkloadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for WorkloadId {
+    fn from(uid: &str) -> Self {
+        Self(uid.to_owned())
+    }
+}
+
+/// Everything that one call of `decide` sees.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetSnapshot {
+    /// Every workload of the fleet.
+    #[serde(default)]
+    pub workloads: BTreeMap<WorkloadId, WorkloadInput>,
+    /// Every GPU or CPU tier, by name.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, TierState>,
+}
+
+/// One workload: what it needs, where it may run, where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadInput {
+    /// Generation of the spec that these inputs were read from.
+    pub generation: i64,
+    /// Whether data may leave the cluster.
+    pub egress: Egress,
+    /// Jurisdictions an external provider must be in; empty means any.
+    #[serde(default)]
+    pub allowed_jurisdictions: BTreeSet<String>,
+    /// Whether an external provider must keep nothing of what it is sent.
+    #[serde(default)]
+    pub require_zero_retention: bool,
+    /// Declared and observed demand.
+    #[serde(default)]
+    pub demand: Demand,
+    /// What the model must be able to do.
+    #[serde(default)]
+    pub capability: Capability,
+    /// Time to first token that a target must reach at the 95th percentile.
+    #[serde(default)]
+    pub slo_ttft: Option<Millis>,
+    /// Whether the team hosts models itself, and whether that counts as cost.
+    #[serde(default)]
+    pub self_hosting: SelfHosting,
+    /// Most moves in seven days; `None` is no limit.
+    #[serde(default)]
+    pub max_moves_per_week: Option<u32>,
+    /// Whether Weir chooses.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Stops moves and scaling.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Name of the policy that governs the workload; `None` takes the default one.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// Where the workload may run, in the order that breaks ties.
+    #[serde(default)]
+    pub targets: Vec<Target>,
+    /// Where it is; `None` before its first placement.
+    #[serde(default)]
+    pub current: Option<CurrentPlacement>,
+    /// When moves ended, rolled-back ones among them, in any order; a week of them is enough.
+    #[serde(default)]
+    pub moves: BTreeSet<Timestamp>,
+}
+
+/// Whether data may leave the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Egress {
+    /// No external target is ever used.
+    #[default]
+    Forbidden,
+    /// External targets may be used.
+    Allowed,
+}
+
+/// Declared and observed demand.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Demand {
+    /// Whether observation may replace what is declared.
+    pub source: DemandSource,
+    /// What the team expects.
+    pub declared: DemandFigures,
+    /// What the gateways metered.
+    pub observed: Option<ObservedDemand>,
+}
+
+/// Whether observation may replace what is declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum DemandSource {
+    /// Declared figures are a prior until enough was observed.
+    #[default]
+    Observed,
+    /// Declared figures count always.
+    Declared,
+}
+
+/// Figures of demand; each may be unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DemandFigures {
+    /// Requests in a month of 730 hours; zero is no traffic, `None` is unknown.
+    pub requests_per_month: Option<RequestsPerMonth>,
+    /// Median tokens of a prompt.
+    pub input_p50: Option<Tokens>,
+    /// Tokens of a prompt at the 95th percentile.
+    pub input_p95: Option<Tokens>,
+    /// Median tokens of an answer.
+    pub output_p50: Option<Tokens>,
+    /// Tokens of an answer at the 95th percentile.
+    pub output_p95: Option<Tokens>,
+    /// Share of prompt tokens that a prompt cache answers.
+    pub cached_input: Option<Percent>,
+}
+
+/// What the gateways metered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservedDemand {
+    /// The figures, extrapolated to a month.
+    pub figures: DemandFigures,
+    /// How long was observed.
+    pub span: Seconds,
+}
+
+/// What the model must be able to do.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Capability {
+    /// Capabilities that the model must have.
+    pub required: BTreeSet<String>,
+    /// Context that the model must have.
+    pub min_context: Option<Tokens>,
+    /// Score that the model must reach.
+    pub min_quality: Option<MinQuality>,
+}
+
+/// A score on a benchmark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MinQuality {
+    /// Name of the benchmark.
+    pub benchmark: String,
+    /// Lowest score that will do.
+    pub score: Score,
+}
+
+/// Whether the team hosts models itself, and whether that counts as cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum SelfHosting {
+    /// Local targets are rejected.
+    Forbidden,
+    /// The policy's operations cost is added to local targets.
+    #[default]
+    Costed,
+    /// Local targets carry no operations cost.
+    Free,
+}
+
+/// Whether Weir chooses.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Mode {
+    /// Weir chooses and moves.
+    #[default]
+    Auto,
+    /// This target is used; gates hold for it too.
+    Pinned(String),
+}
+
+/// Where a workload is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CurrentPlacement {
+    /// The target that it is on; during a move the old one until the move is complete.
+    pub target: String,
+    /// The tier of a local target.
+    #[serde(default)]
+    pub tier: Option<String>,
+    /// When it came there.
+    pub since: Timestamp,
+    /// Replicas that are ordered now, by local target.
+    #[serde(default)]
+    pub replicas: BTreeMap<String, u32>,
+    /// Devices that the workload's pods hold now, by tier.
+    #[serde(default)]
+    pub held: BTreeMap<String, u32>,
+    /// The move in progress.
+    #[serde(default)]
+    pub pending: Option<PendingMove>,
+}
+
+/// A move in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingMove {
+    /// The target that is moved to.
+    pub to: String,
+    /// The tier of a local new target.
+    #[serde(default)]
+    pub tier: Option<String>,
+    /// The decision that ordered it.
+    pub decision_id: String,
+}
+
+/// One tier of devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TierState {
+    /// What the devices are.
+    pub kind: DeviceKind,
+    /// Nodes that belong to the tier and can run pods.
+    pub nodes: u32,
+    /// Devices that no pod holds; one device carries one replica. `None` is unknown.
+    #[serde(default)]
+    pub free_devices: Option<u32>,
+    /// Memory that one replica may use.
+    #[serde(default)]
+    pub device_memory: Option<Bytes>,
+    /// Fully loaded cost of one replica.
+    #[serde(default)]
+    pub hourly_cost: Option<MicroUsdPerHour>,
+    /// What that cost is made of.
+    pub cost_kind: CostKind,
+    /// How busy the devices are.
+    #[serde(default)]
+    pub utilization: Utilization,
+}
+
+/// What the devices of a tier are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    /// Graphics processors or slices of them.
+    Gpu,
+    /// Shares of processors; their utilization is recorded and never acted on, for it includes whoever sends the load.
+    Cpu,
+}
+
+/// What a tier's hourly cost is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CostKind {
+    /// Bought: purchase over its months, maintenance and power.
+    Owned,
+    /// Rented by the hour.
+    Rented,
+}
+
+/// How busy the devices of a tier are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Utilization {
+    /// No agent ever reported.
+    #[default]
+    NotReported,
+    /// As agents report it now.
+    Known(Percent),
+    /// Agents reported and went silent: whether the devices are busy or idle is unknown, so nothing moves to or from a tier of GPUs.
+    Lost,
+}

@@ -1,0 +1,180 @@
+//! Targets: what is known of the places where a workload may run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Bytes, MicroUsdPerMillionTokens, MilliTokensPerSecond, Millis, Score, Tokens};
+
+/// One place where the workload may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Name, unique within the workload.
+    pub name: String,
+    /// What is known of the place.
+    pub kind: TargetKind,
+}
+
+/// What is known of a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TargetKind {
+    /// A model served in the cluster.
+    Local(LocalTarget),
+    /// A model of a cloud provider.
+    External(ExternalTarget),
+    /// A target whose profile, provider or model does not exist.
+    Unresolved {
+        /// Where it would be.
+        location: Location,
+        /// What is missing, in one sentence.
+        message: String,
+    },
+}
+
+/// Whether a target is in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Location {
+    /// Served by pods of this cluster.
+    Local,
+    /// Served by a cloud provider.
+    External,
+}
+
+impl TargetKind {
+    /// Whether the target is in the cluster.
+    pub fn location(&self) -> Location {
+        match self {
+            Self::Local(_) => Location::Local,
+            Self::External(_) => Location::External,
+            Self::Unresolved { location, .. } => *location,
+        }
+    }
+}
+
+/// What a model is and can do.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelFacts {
+    /// Tokens of prompt and answer together that it takes.
+    pub context: Option<Tokens>,
+    /// What it can do.
+    pub capabilities: BTreeSet<String>,
+    /// Benchmark scores.
+    pub quality: BTreeMap<String, Score>,
+}
+
+/// A model served in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalTarget {
+    /// What the model is and can do.
+    #[serde(default)]
+    pub model: ModelFacts,
+    /// Memory that one replica needs.
+    #[serde(default)]
+    pub memory: Option<Bytes>,
+    /// Tiers it may run on, the preferred one first.
+    pub tiers: Vec<String>,
+    /// Output tokens per second of one replica, by tier.
+    #[serde(default)]
+    pub throughput: BTreeMap<String, Throughput>,
+    /// Time to first token at the 95th percentile, by tier.
+    #[serde(default)]
+    pub ttft_p95: BTreeMap<String, Millis>,
+    /// Replicas that are kept even when the target serves nothing.
+    #[serde(default)]
+    pub min_replicas: u32,
+    /// Most replicas; 0 counts as 1.
+    pub max_replicas: u32,
+}
+
+/// Output tokens per second of one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Throughput {
+    /// The rate.
+    pub rate: MilliTokensPerSecond,
+    /// How it is known.
+    pub source: ThroughputSource,
+}
+
+/// How a throughput is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ThroughputSource {
+    /// Engines reported it.
+    Measured,
+    /// A profile assumes it.
+    Assumed,
+}
+
+/// A model of a cloud provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalTarget {
+    /// Name of the provider.
+    pub provider: String,
+    /// What the model is and can do.
+    #[serde(default)]
+    pub model: ModelFacts,
+    /// Its price; `None` when no price book has one.
+    #[serde(default)]
+    pub price: Option<Price>,
+    /// Where the provider processes data.
+    #[serde(default)]
+    pub jurisdiction: Option<String>,
+    /// Whether the provider keeps nothing of what it is sent; `None` is unknown and does not satisfy a workload that requires it.
+    #[serde(default)]
+    pub zero_retention: Option<bool>,
+    /// Whether the provider admits the workload's namespace.
+    pub namespace_allowed: bool,
+    /// Time to first token at the 95th percentile.
+    #[serde(default)]
+    pub ttft_p95: Option<Millis>,
+    /// Whether it answers; `None` before the first probe.
+    #[serde(default)]
+    pub healthy: Option<bool>,
+}
+
+/// A price with its origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Price {
+    /// Prompt tokens.
+    pub input: MicroUsdPerMillionTokens,
+    /// Prompt tokens that the provider's cache answers; `None` means that they cost as much as others.
+    #[serde(default)]
+    pub cached_input: Option<MicroUsdPerMillionTokens>,
+    /// Answer tokens.
+    pub output: MicroUsdPerMillionTokens,
+    /// The price book that it stands in.
+    pub book: PriceBookRef,
+    /// Whether it may be acted on.
+    #[serde(default)]
+    pub state: PriceState,
+}
+
+/// A state of a price book.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PriceBookRef {
+    /// Name of the price book.
+    pub name: String,
+    /// Its revision.
+    pub revision: String,
+    /// When its prices were last confirmed by their source. Not part of a decision's identity.
+    #[serde(default)]
+    pub as_of: Option<Timestamp>,
+}
+
+/// Whether a price may be acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum PriceState {
+    /// It may.
+    #[default]
+    Fresh,
+    /// A suspect new price is held back and this is the old one: it places, but it moves nothing.
+    Held,
+    /// Its book was not confirmed for too long: it moves nothing.
+    Stale,
+}

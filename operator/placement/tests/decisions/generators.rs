@@ -1,0 +1,272 @@
+//! Random fleets: everything that may be unknown sometimes is, and everything that may be inconsistent sometimes is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use weir_placement::*;
+
+use crate::builders::*;
+
+pub(crate) const TIERS: [&str; 3] = ["cpu", TIER, "h100"];
+
+pub(crate) fn any_price() -> impl Strategy<Value = Price> {
+    let state = select(vec![
+        PriceState::Fresh,
+        PriceState::Fresh,
+        PriceState::Fresh,
+        PriceState::Held,
+        PriceState::Stale,
+    ]);
+    (
+        0..20_000_000_u128,
+        option::of(0..20_000_000_u128),
+        0..80_000_000_u128,
+        state,
+    )
+        .prop_map(|(input, cached, output, state)| Price {
+            input: MicroUsdPerMillionTokens::clamped(input),
+            cached_input: cached.map(MicroUsdPerMillionTokens::clamped),
+            output: MicroUsdPerMillionTokens::clamped(output),
+            state,
+            ..price("1", "1")
+        })
+}
+
+pub(crate) fn any_model() -> impl Strategy<Value = ModelFacts> {
+    (
+        option::weighted(0.9, 1_000..200_000_u128),
+        btree_set(select(vec!["Tools", "Vision"]), 0..3),
+    )
+        .prop_map(|(context, capabilities)| ModelFacts {
+            context: context.map(Tokens::clamped),
+            capabilities: capabilities.into_iter().map(str::to_owned).collect(),
+            quality: BTreeMap::new(),
+        })
+}
+
+pub(crate) fn any_external() -> impl Strategy<Value = TargetKind> {
+    (
+        any_model(),
+        option::weighted(0.8, any_price()),
+        option::of(select(vec!["EU", "US"])),
+        option::of(any::<bool>()),
+        prop::bool::weighted(0.9),
+        option::of(prop::bool::weighted(0.8)),
+    )
+        .prop_map(
+            |(model, price, jurisdiction, zero_retention, namespace_allowed, healthy)| {
+                TargetKind::External(ExternalTarget {
+                    provider: "provider".to_owned(),
+                    model,
+                    price,
+                    jurisdiction: jurisdiction.map(str::to_owned),
+                    zero_retention,
+                    namespace_allowed,
+                    ttft_p95: None,
+                    healthy,
+                })
+            },
+        )
+}
+
+pub(crate) fn any_local() -> impl Strategy<Value = TargetKind> {
+    let rates = option::weighted(0.8, 1_000..5_000_000_u128);
+    (
+        any_model(),
+        option::of(1..40_u64),
+        btree_set(select(TIERS.to_vec()), 1..3),
+        rates,
+        0..3_u32,
+        1..5_u32,
+    )
+        .prop_map(|(model, gibibytes, tiers, rate, min, extra)| {
+            let throughput = |tier: &&str| {
+                let rate = MilliTokensPerSecond::clamped(rate?);
+                let source = ThroughputSource::Measured;
+                Some(((*tier).to_owned(), Throughput { rate, source }))
+            };
+            TargetKind::Local(LocalTarget {
+                model,
+                memory: gibibytes.map(|gibibytes| Bytes::clamped(u128::from(gibibytes) << 30)),
+                throughput: tiers.iter().filter_map(throughput).collect(),
+                tiers: tiers.into_iter().map(str::to_owned).collect(),
+                ttft_p95: BTreeMap::new(),
+                min_replicas: min,
+                max_replicas: min + extra,
+            })
+        })
+}
+
+pub(crate) fn any_targets() -> impl Strategy<Value = Vec<Target>> {
+    vec(prop_oneof![any_local(), any_external()], 1..5).prop_map(|kinds| {
+        let named = |(at, kind)| Target {
+            name: format!("t{at}"),
+            kind,
+        };
+        kinds.into_iter().enumerate().map(named).collect()
+    })
+}
+
+pub(crate) fn any_figures() -> impl Strategy<Value = DemandFigures> {
+    (
+        option::weighted(0.9, 0..20_000_000_u64),
+        0..4_000_u64,
+        0..800_u64,
+        option::of(0..=100_u128),
+    )
+        .prop_map(|(requests, input, output, cached)| DemandFigures {
+            requests_per_month: requests.map(|requests| RequestsPerMonth::clamped(requests.into())),
+            cached_input: cached.map(Percent::clamped),
+            input_p95: Some(Tokens::clamped(u128::from(input) * 3)),
+            ..figures(0, input, output)
+        })
+}
+
+pub(crate) fn any_demand() -> impl Strategy<Value = Demand> {
+    let observed = (any_figures(), 0..1_000_000_u128).prop_map(|(figures, span)| ObservedDemand {
+        figures,
+        span: Seconds::clamped(span),
+    });
+    (any_figures(), option::of(observed)).prop_map(|(declared, observed)| Demand {
+        source: DemandSource::Observed,
+        declared,
+        observed,
+    })
+}
+
+/// Where a workload is: which target, for how long, moving or not.
+pub(crate) fn any_current() -> impl Strategy<Value = Option<(usize, i64, Option<usize>)>> {
+    option::of((
+        0..5_usize,
+        0..200_000_i64,
+        option::weighted(0.2, 0..4_usize),
+    ))
+}
+
+prop_compose! {
+    pub(crate) fn any_workload()(
+        egress in select(vec![Egress::Forbidden, Egress::Allowed, Egress::Allowed]),
+        jurisdictions in btree_set(select(vec!["EU", "US"]), 0..2),
+        terms in (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1)),
+        demand in any_demand(),
+        required in btree_set(select(vec!["Tools"]), 0..2),
+        self_hosting in select(vec![SelfHosting::Costed, SelfHosting::Free, SelfHosting::Forbidden]),
+        max_moves in option::of(0..4_u32),
+        targets in any_targets(),
+        current in any_current(),
+        moves in btree_set(0..900_000_i64, 0..3),
+    ) -> WorkloadInput {
+        let (require_zero_retention, suspend, pinned) = terms;
+        let place = |at: usize| targets.get(at).map_or_else(|| "gone".to_owned(), |target| target.name.clone());
+        let current = current.map(|(target, ago, pending)| CurrentPlacement {
+            target: place(target),
+            tier: match targets.get(target).map(|target| &target.kind) {
+                Some(TargetKind::Local(local)) => local.tiers.first().cloned(),
+                _ => None,
+            },
+            since: at(-ago),
+            replicas: BTreeMap::new(),
+            held: BTreeMap::new(),
+            pending: pending.filter(|pending| *pending != target).map(|pending| PendingMove {
+                to: place(pending),
+                tier: None,
+                decision_id: "d-00000000".to_owned(),
+            }),
+        });
+        WorkloadInput {
+            egress,
+            allowed_jurisdictions: jurisdictions.into_iter().map(str::to_owned).collect(),
+            require_zero_retention,
+            demand,
+            capability: Capability { required: required.into_iter().map(str::to_owned).collect(), ..Capability::default() },
+            self_hosting,
+            max_moves_per_week: max_moves,
+            mode: if pinned { Mode::Pinned(targets[0].name.clone()) } else { Mode::Auto },
+            suspend,
+            targets,
+            current,
+            moves: moves.into_iter().map(|ago| at(-ago)).collect::<BTreeSet<_>>(),
+            ..hybrid(0)
+        }
+    }
+}
+
+pub(crate) fn any_tier() -> impl Strategy<Value = TierState> {
+    let utilization = prop_oneof![
+        Just(Utilization::NotReported),
+        Just(Utilization::Lost),
+        (0..=100_u128).prop_map(|percent| Utilization::Known(Percent::clamped(percent))),
+    ];
+    (
+        0..3_u32,
+        option::of(0..4_u32),
+        option::of(1..80_u64),
+        option::weighted(0.8, 0..5_000_000_u128),
+        utilization,
+    )
+        .prop_map(
+            |(nodes, free_devices, gibibytes, hourly, utilization)| TierState {
+                kind: DeviceKind::Gpu,
+                nodes,
+                free_devices,
+                device_memory: gibibytes
+                    .map(|gibibytes| Bytes::clamped(u128::from(gibibytes) << 30)),
+                hourly_cost: hourly.map(MicroUsdPerHour::clamped),
+                cost_kind: CostKind::Rented,
+                utilization,
+            },
+        )
+}
+
+pub(crate) fn any_fleet() -> impl Strategy<Value = FleetSnapshot> {
+    (vec(any_workload(), 1..6), vec(any_tier(), TIERS.len())).prop_map(|(workloads, tiers)| {
+        FleetSnapshot {
+            workloads: workloads
+                .into_iter()
+                .enumerate()
+                .map(|(n, it)| (WorkloadId(format!("uid-{n}")), it))
+                .collect(),
+            tiers: TIERS
+                .iter()
+                .map(|name| (*name).to_owned())
+                .zip(tiers)
+                .collect(),
+        }
+    })
+}
+
+pub(crate) fn any_policy() -> impl Strategy<Value = PlacementPolicy> {
+    (
+        0..60_u128,
+        0..100_000_u128,
+        0..4_u32,
+        0..600_u128,
+        0..500_000_000_u128,
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(
+            |(savings, dwell, count, interval, operations, disconnected)| PlacementPolicy {
+                connectivity: if disconnected {
+                    Connectivity::Disconnected
+                } else {
+                    Connectivity::Connected
+                },
+                min_savings_percent: Percent::clamped(savings),
+                min_dwell: Seconds::clamped(dwell),
+                confirmation: ConfirmationRule {
+                    count,
+                    interval: Seconds::clamped(interval),
+                },
+                operations_cost_per_month: MicroUsd::clamped(operations),
+                min_observation: Seconds::clamped(3 * 86_400),
+            },
+        )
+}
+
+/// A plan that an earlier evaluation of another snapshot of the same workloads left.
+pub(crate) fn any_previous() -> impl Strategy<Value = (FleetSnapshot, i64)> {
+    (any_fleet(), 0..2_000_i64)
+}

@@ -1,0 +1,263 @@
+//! Properties of the decision over random fleets, prices and histories. The README beside the crate lists them.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use weir_placement::*;
+
+use crate::builders::*;
+use crate::generators::*;
+
+fn is_external(workload: &WorkloadInput, name: &str) -> bool {
+    let named = workload.targets.iter().find(|target| target.name == name);
+    named.is_some_and(|target| target.kind.location() == Location::External)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn deciding_again_at_the_same_moment_changes_nothing(
+        snapshot in any_fleet(), policy in any_policy(), before in any_previous()
+    ) {
+        let policy = Policy::of(policy);
+        let earlier = decide(&before.0, &policy, &Plan::default(), at(-before.1));
+        for previous in [Plan::default(), earlier] {
+            let once = decide(&snapshot, &policy, &previous, at(0));
+            prop_assert_eq!(&decide(&snapshot, &policy, &once, at(0)), &once);
+        }
+    }
+
+    #[test]
+    fn residency_is_never_outvoted(snapshot in any_fleet(), policy in any_policy(), before in any_previous()) {
+        let policy = Policy::of(policy);
+        let earlier = decide(&before.0, &policy, &Plan::default(), at(-before.1));
+        let plan = decide(&snapshot, &policy, &earlier, at(0));
+        for (id, decision) in &plan.decisions {
+            let workload = &snapshot.workloads[id];
+            if workload.egress == Egress::Forbidden {
+                prop_assert_ne!(decision.location, Some(Location::External));
+                for weight in &decision.weights {
+                    prop_assert!(!is_external(workload, &weight.target));
+                }
+                for candidate in decision.candidates.iter().filter(|it| it.location == Location::External) {
+                    prop_assert_eq!((candidate.verdict, &candidate.cost), (Verdict::Rejected, &None));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_gate_rejects_has_no_cost_and_no_weight(snapshot in any_fleet(), policy in any_policy()) {
+        let plan = decide(&snapshot, &Policy::of(policy), &Plan::default(), at(0));
+        for (id, decision) in &plan.decisions {
+            for candidate in &decision.candidates {
+                let weighted = decision.weights.iter().any(|weight| weight.target == candidate.name);
+                let frozen = snapshot.workloads[id].suspend && decision.target.as_ref() == Some(&candidate.name);
+                if candidate.verdict == Verdict::Rejected {
+                    prop_assert!(candidate.cost.is_none() && !candidate.rejected_by.is_empty());
+                    prop_assert!(!weighted || frozen);
+                } else {
+                    prop_assert!(weighted || decision.target.is_none());
+                }
+            }
+            let shares: u64 = decision.weights.iter().map(|weight| weight.weight.get()).sum();
+            prop_assert_eq!(shares, if decision.target.is_some() { 100 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn the_order_of_arrival_does_not_matter(snapshot in any_fleet(), policy in any_policy(), seed in any::<prop::sample::Index>()) {
+        let policy = Policy::of(policy);
+        let plan = decide(&snapshot, &policy, &Plan::default(), at(0));
+        let mut entries: Vec<_> = snapshot.workloads.clone().into_iter().collect();
+        let pivot = seed.index(entries.len());
+        entries.rotate_left(pivot);
+        let shuffled = FleetSnapshot { workloads: entries.into_iter().collect(), tiers: snapshot.tiers };
+        prop_assert_eq!(decide(&shuffled, &policy, &Plan::default(), at(0)), plan);
+    }
+
+    #[test]
+    fn workloads_that_share_no_scarce_tier_do_not_touch_each_other(mut snapshot in any_fleet(), policy in any_policy()) {
+        snapshot.tiers.values_mut().for_each(|tier| tier.free_devices = tier.free_devices.map(|_| 1_000));
+        let policy = Policy::of(policy);
+        let together = decide(&snapshot, &policy, &Plan::default(), at(0));
+        for (id, workload) in &snapshot.workloads {
+            let alone = FleetSnapshot {
+                workloads: BTreeMap::from([(id.clone(), workload.clone())]),
+                tiers: snapshot.tiers.clone(),
+            };
+            let plan = decide(&alone, &policy, &Plan::default(), at(0));
+            prop_assert_eq!(&plan.decisions[id], &together.decisions[id]);
+        }
+    }
+
+    #[test]
+    fn no_device_is_given_away_twice(mut snapshot in any_fleet(), policy in any_policy()) {
+        for workload in snapshot.workloads.values_mut() {
+            workload.current = None;
+        }
+        let plan = decide(&snapshot, &Policy::of(policy), &Plan::default(), at(0));
+        for (name, tier) in &snapshot.tiers {
+            let placed = plan.decisions.values().filter(|decision| {
+                decision.tier.as_ref() == Some(name)
+                    && decision.target.as_ref().is_some_and(|target| candidate(decision, target).verdict == Verdict::Feasible)
+            });
+            prop_assert!(tier.free_devices.is_none_or(|free| placed.count() <= free as usize));
+        }
+    }
+
+    /// Raising a workload's own cloud prices never sends it to the cloud, and lowering them never away from it.
+    #[test]
+    fn the_choice_is_monotone_in_the_own_cloud_price(
+        mut workload in any_workload(), tiers in vec(any_tier(), TIERS.len()), policy in any_policy(), factor in 1..50_u128
+    ) {
+        workload.current.iter_mut().for_each(|current| current.pending = None);
+        let tiers: BTreeMap<_, _> = TIERS.iter().map(|name| (*name).to_owned()).zip(tiers).collect();
+        let decide_with = |workload: &WorkloadInput| {
+            let workloads = BTreeMap::from([(WorkloadId::from(UID), workload.clone())]);
+            let policy = PlacementPolicy { confirmation: ConfirmationRule { count: 1, interval: Seconds::MIN }, ..policy.clone() };
+            decide_one(&FleetSnapshot { workloads, tiers: tiers.clone() }, policy, at(0))
+        };
+        let cheap = decide_with(&workload);
+        for target in &mut workload.targets {
+            if let TargetKind::External(ExternalTarget { price: Some(price), .. }) = &mut target.kind {
+                let raised = |it: MicroUsdPerMillionTokens| MicroUsdPerMillionTokens::clamped(u128::from(it.get()) * factor);
+                price.input = raised(price.input);
+                price.cached_input = price.cached_input.map(raised);
+                price.output = raised(price.output);
+            }
+        }
+        let dear = decide_with(&workload);
+        if cheap.location == Some(Location::Local) {
+            prop_assert_ne!(dear.location, Some(Location::External), "{} then {}", cheap.message, dear.message);
+        }
+    }
+
+    /// Prices jump at random; the operator carries every move out at once. Cost alone never moves a workload twice
+    /// within the dwell, and never more often in a week than allowed.
+    #[test]
+    fn cost_never_flaps_within_the_dwell(
+        prices in vec((1..2_000_000_u128, select(vec![PriceState::Fresh, PriceState::Fresh, PriceState::Held, PriceState::Stale])), 2..120),
+        step in 1..2_000_i64, policy in any_policy(), most in option::of(0..4_u32)
+    ) {
+        let mut snapshot = fleet(hybrid(3_000_000));
+        only(&mut snapshot).max_moves_per_week = most;
+        let mut previous = Plan::default();
+        let mut moves: Vec<i64> = Vec::new();
+        for (at_step, (price, state)) in prices.into_iter().enumerate() {
+            let seconds = at_step as i64 * step;
+            let listed = cloud_of(only(&mut snapshot)).price.as_mut().expect("a price");
+            listed.input = MicroUsdPerMillionTokens::clamped(price);
+            listed.state = state;
+            let policy = PlacementPolicy { connectivity: Connectivity::Connected, ..policy.clone() };
+            let decision = decide_after(&snapshot, policy, &previous, at(seconds));
+            if matches!(decision.outcome, Outcome::Place | Outcome::Move) {
+                let target = decision.target.clone().expect("a target");
+                only(&mut snapshot).current = Some(placed(&target, at(seconds)));
+                if decision.outcome == Outcome::Move {
+                    only(&mut snapshot).moves.insert(at(seconds));
+                }
+                moves.push(seconds);
+            }
+            previous = plan_of(&decision);
+        }
+        let dwell = policy.min_dwell.get() as i64;
+        for pair in moves.windows(2) {
+            prop_assert!(pair[1] - pair[0] >= dwell, "{moves:?}");
+        }
+        prop_assert!(most.is_none_or(|most| moves.len() <= most as usize + 1));
+    }
+
+    /// Forgetting a price or an hourly cost never makes its target the one that is moved to.
+    #[test]
+    fn missing_data_never_attracts(snapshot in any_fleet(), policy in any_policy()) {
+        let policy = Policy::of(policy);
+        let mut blind = snapshot.clone();
+        for workload in blind.workloads.values_mut() {
+            workload.current.iter_mut().for_each(|current| current.pending = None);
+            for target in &mut workload.targets {
+                if let TargetKind::External(external) = &mut target.kind {
+                    external.price = None;
+                }
+            }
+        }
+        blind.tiers.values_mut().for_each(|tier| tier.hourly_cost = None);
+        let plan = decide(&blind, &policy, &Plan::default(), at(0));
+        for decision in plan.decisions.values() {
+            prop_assert!(decision.candidates.iter().all(|candidate| candidate.cost.is_none()));
+            prop_assert!(decision.outcome != Outcome::Move || decision.reason != Reason::LowerCost);
+            prop_assert_eq!((decision.break_even, decision.flip_conditions.len()), (None, 0));
+        }
+    }
+
+    #[test]
+    fn break_even_is_the_least_volume_at_which_local_costs_no_more(
+        hourly in 1..3_000_000_u128, input in 1..3_000_000_u128, output in 0..9_000_000_u128, rate in 10..200_000_u64, tokens in (1..4_000_u64, 0..900_u64)
+    ) {
+        let costs = |requests: u64| {
+            let mut workload = hybrid(requests);
+            workload.demand.declared = figures(requests, tokens.0, tokens.1);
+            local_of(&mut workload).throughput.insert(TIER.to_owned(), throughput(rate));
+            let listed = cloud_of(&mut workload).price.as_mut().expect("a price");
+            listed.input = MicroUsdPerMillionTokens::clamped(input);
+            listed.output = MicroUsdPerMillionTokens::clamped(output);
+            let mut snapshot = fleet(workload);
+            snapshot.tiers.get_mut(TIER).expect("the tier").hourly_cost = Some(MicroUsdPerHour::clamped(hourly));
+            let policy = PlacementPolicy { min_savings_percent: Percent::MIN, ..prompt_policy() };
+            decide_one(&snapshot, policy, at(0))
+        };
+        if let Some(volume) = costs(1).break_even.map(RequestsPerMonth::get) {
+            prop_assert_eq!(costs(volume).location, Some(Location::Local));
+            for fewer in [volume - 1, volume * 9 / 10, volume / 2] {
+                prop_assert_eq!(costs(fewer).location, Some(Location::External), "at {} of {}", fewer, volume);
+            }
+        }
+    }
+
+    #[test]
+    fn flip_conditions_flip_just_beyond_their_threshold(
+        hourly in 1..3_000_000_u128, prices in (1..3_000_000_u128, 0..9_000_000_u128), rate in 10..200_000_u64,
+        tokens in (1..4_000_u64, 0..900_u64), requests in 1..60_000_000_u64, least in 0..90_u128, at_home in any::<bool>()
+    ) {
+        let policy = PlacementPolicy { min_savings_percent: Percent::clamped(least), ..prompt_policy() };
+        let mut workload = hybrid(requests);
+        workload.demand.declared = figures(requests, tokens.0, tokens.1);
+        workload.current = Some(placed(if at_home { LOCAL } else { CLOUD }, at(-1)));
+        local_of(&mut workload).throughput.insert(TIER.to_owned(), throughput(rate));
+        let listed = cloud_of(&mut workload).price.as_mut().expect("a price");
+        listed.input = MicroUsdPerMillionTokens::clamped(prices.0);
+        listed.output = MicroUsdPerMillionTokens::clamped(prices.1);
+        let mut snapshot = fleet(workload);
+        snapshot.tiers.get_mut(TIER).expect("the tier").hourly_cost = Some(MicroUsdPerHour::clamped(hourly));
+        let decision = decide_one(&snapshot, policy.clone(), at(0));
+        if decision.outcome == Outcome::Move {
+            return Ok(());
+        }
+        for condition in &decision.flip_conditions {
+            let with = |value: u64| {
+                let mut changed = snapshot.clone();
+                let workload = only(&mut changed);
+                let per_million = MicroUsdPerMillionTokens::clamped(value.into());
+                match condition.quantity {
+                    FlipQuantity::RequestsPerMonth => {
+                        workload.demand.declared.requests_per_month = Some(RequestsPerMonth::clamped(value.into()));
+                    }
+                    FlipQuantity::InputPrice(_) => cloud_of(workload).price.as_mut().expect("a price").input = per_million,
+                    FlipQuantity::OutputPrice(_) => cloud_of(workload).price.as_mut().expect("a price").output = per_million,
+                }
+                decide_one(&changed, policy.clone(), at(0))
+            };
+            let beyond = match condition.comparison {
+                Comparison::Below => condition.threshold - 1,
+                Comparison::Above => condition.threshold + 1,
+            };
+            prop_assert_eq!(with(condition.threshold).outcome, Outcome::Keep, "{}", &condition.text);
+            let flipped = with(beyond);
+            prop_assert_eq!((flipped.outcome, flipped.target.as_ref()), (Outcome::Move, Some(&condition.to)), "{}", &condition.text);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Pure: nodes and pods as tiers count them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Node, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
+use weir_crds::quantity::milli_count;
+
+use crate::tier::NodeFacts;
+
+type Amounts = BTreeMap<String, u64>;
+
+/// Every node with what its pods have requested.
+pub fn nodes(nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Vec<NodeFacts> {
+    let mut requested: HashMap<&str, Amounts> = HashMap::new();
+    for pod in pods {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        if let Some(node) = node {
+            add(requested.entry(node).or_default(), &requests(pod));
+        }
+    }
+    let mut facts: Vec<NodeFacts> = nodes
+        .iter()
+        .map(|node| {
+            let name = node.name_any();
+            NodeFacts {
+                usable: is_usable(node),
+                labels: node.labels().clone(),
+                allocatable: node
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.allocatable.as_ref())
+                    .map(amounts)
+                    .unwrap_or_default(),
+                requested: requested.remove(name.as_str()).unwrap_or_default(),
+                name,
+            }
+        })
+        .collect();
+    facts.sort_by(|a, b| a.name.cmp(&b.name));
+    facts
+}
+
+fn is_usable(node: &Node) -> bool {
+    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready && !cordoned
+}
+
+/// What a pod requests, as the scheduler counts it: containers and restartable init containers together, or the
+/// largest of the other init containers, and the overhead.
+fn requests(pod: &Pod) -> Amounts {
+    let Some(spec) = &pod.spec else {
+        return Amounts::new();
+    };
+    let mut total = Amounts::new();
+    let mut largest_init = Amounts::new();
+    for container in &spec.containers {
+        add(&mut total, &container_requests(container));
+    }
+    for container in spec.init_containers.iter().flatten() {
+        let requests = container_requests(container);
+        if container.restart_policy.as_deref() == Some("Always") {
+            add(&mut total, &requests);
+            continue;
+        }
+        for (resource, amount) in requests {
+            let largest = largest_init.entry(resource).or_default();
+            *largest = amount.max(*largest);
+        }
+    }
+    for (resource, amount) in largest_init {
+        let sum = total.entry(resource).or_default();
+        *sum = amount.max(*sum);
+    }
+    if let Some(overhead) = &spec.overhead {
+        add(&mut total, &amounts(overhead));
+    }
+    total
+}
+
+fn container_requests(container: &Container) -> Amounts {
+    let resources = container.resources.as_ref();
+    resources
+        .and_then(|resources| resources.requests.as_ref())
+        .map(amounts)
+        .unwrap_or_default()
+}
+
+/// Amounts in thousandths. Memory and the like, which no tier counts, are left out.
+fn amounts(quantities: &BTreeMap<String, Quantity>) -> Amounts {
+    quantities
+        .iter()
+        .filter_map(|(resource, quantity)| Some((resource.clone(), milli_count(&quantity.0).ok()?)))
+        .collect()
+}
+
+fn add(sum: &mut Amounts, more: &Amounts) {
+    for (resource, amount) in more {
+        let sum = sum.entry(resource.clone()).or_default();
+        *sum = sum.saturating_add(*amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(node: &str, spec: serde_json::Value) -> Arc<Pod> {
+        let mut spec = spec;
+        spec["nodeName"] = json!(node);
+        let pod = json!({"metadata": {"name": "p"}, "spec": spec});
+        Arc::new(serde_json::from_value(pod).expect("a pod"))
+    }
+
+    fn container(cpu: &str) -> serde_json::Value {
+        json!({"name": "c", "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}})
+    }
+
+    #[test]
+    fn requests_are_counted_as_the_scheduler_counts_them() {
+        let node = json!({
+            "metadata": {"name": "n", "labels": {"a": "b"}},
+            "status": {"allocatable": {"cpu": "2", "memory": "8Gi", "nvidia.com/gpu": "4"},
+                       "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        let node: Arc<Node> = Arc::new(serde_json::from_value(node).expect("a node"));
+        let pods = [
+            pod(
+                "n",
+                json!({"containers": [container("250m"), container("250m")], "initContainers": [container("800m")]}),
+            ),
+            pod(
+                "n",
+                json!({"containers": [container("100m")], "overhead": {"cpu": "10m"}}),
+            ),
+            pod("elsewhere", json!({"containers": [container("1")]})),
+        ];
+        let facts = nodes(&[node], &pods);
+        assert!(facts[0].usable);
+        assert_eq!(facts[0].allocatable["cpu"], 2_000);
+        assert_eq!(facts[0].allocatable["nvidia.com/gpu"], 4_000);
+        assert_eq!(facts[0].requested["cpu"], 910);
+    }
+
+    #[test]
+    fn a_cordoned_or_unready_node_is_not_usable() {
+        for (spec, ready) in [
+            (json!({"unschedulable": true}), "True"),
+            (json!({}), "False"),
+            (json!({}), "Unknown"),
+        ] {
+            let node = json!({"metadata": {"name": "n"}, "spec": spec, "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+            let node: Node = serde_json::from_value(node).expect("a node");
+            assert!(!is_usable(&node), "{node:?}");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Pure: what is believed and held, as status; and back, so that a restart loses nothing.
+
+use super::guard::{Belief, Change, Held};
+use super::parse::{entry_price, to_entry};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use sha2::{Digest, Sha256};
+use weir_crds::condition::{ConditionStatus, Conditions, types};
+use weir_crds::price_book::{
+    HeldPrice, InferencePriceBookStatus, PriceChange, PriceEntry, PricePair,
+};
+use weir_crds::quantity::decimal;
+
+use super::parse::ModelPrice;
+
+const MOST_CHANGES: usize = 10;
+
+/// How the last read of the source went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// The document was read, or the source said that it has not changed.
+    Read {
+        /// Models with a price; `None`: unchanged.
+        models: Option<usize>,
+        /// Rows that could not be read.
+        rejected: usize,
+        /// ETag of the document.
+        etag: Option<String>,
+    },
+    /// The spec cannot be used.
+    Invalid(String),
+    /// Nothing could be read.
+    Failed {
+        /// CamelCase reason.
+        reason: &'static str,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// What was believed and held according to a status. Prices that the status garbles are dropped: unknown, not zero.
+pub fn belief(status: &InferencePriceBookStatus) -> Belief {
+    let prices = status
+        .prices
+        .iter()
+        .filter_map(|entry| Some((entry.model.clone(), entry_price(entry).ok()?)))
+        .collect();
+    let held = status
+        .held
+        .iter()
+        .map(|held| {
+            let held_price = Held {
+                read: entry_price(&held.read).ok(),
+                reason: held.reason.clone(),
+                since: held.since.0,
+                confirmations: u32::try_from(held.confirmations).unwrap_or(0),
+            };
+            (held.model.clone(), held_price)
+        })
+        .collect();
+    Belief { prices, held }
+}
+
+/// The next status.
+pub fn render(
+    previous: &InferencePriceBookStatus,
+    belief: &Belief,
+    changes: &[Change],
+    reading: &Reading,
+    (generation, stale_after, now): (i64, SignedDuration, Timestamp),
+) -> InferencePriceBookStatus {
+    let as_of = as_of(previous, reading, changes, stale_after, now);
+    let (entries, etag) = match reading {
+        Reading::Read {
+            models: Some(models),
+            etag,
+            ..
+        } => (i64::try_from(*models).ok(), etag.clone()),
+        _ => (previous.entries, previous.etag.clone()),
+    };
+    let mut last_changes: Vec<PriceChange> =
+        changes.iter().map(|change| rendered(change, now)).collect();
+    last_changes.extend(previous.last_changes.iter().cloned());
+    last_changes.truncate(MOST_CHANGES);
+    let prices: Vec<PriceEntry> = belief
+        .prices
+        .iter()
+        .map(|(model, price)| to_entry(model, price))
+        .collect();
+    let held: Vec<HeldPrice> = belief.held.iter().map(held_price).collect();
+    let conditions = conditions(
+        &previous.conditions,
+        belief,
+        reading,
+        as_of,
+        (generation, stale_after, now),
+    );
+    InferencePriceBookStatus {
+        observed_generation: Some(generation),
+        revision: (!prices.is_empty()).then(|| revision(&prices)),
+        as_of: as_of.map(Time),
+        entries,
+        etag,
+        held_count: i64::try_from(held.len()).ok(),
+        held,
+        prices,
+        last_changes,
+        conditions,
+    }
+}
+
+/// Rewritten with a change, or when a quarter of `staleAfter` has passed: fewer writes, and never stale by that.
+fn as_of(
+    previous: &InferencePriceBookStatus,
+    reading: &Reading,
+    changes: &[Change],
+    stale_after: SignedDuration,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let before = previous.as_of.as_ref().map(|time| time.0);
+    if !matches!(reading, Reading::Read { .. }) {
+        return before;
+    }
+    match before {
+        Some(before) if changes.is_empty() && now.duration_since(before) < stale_after / 4 => {
+            Some(before)
+        }
+        _ => Some(now),
+    }
+}
+
+/// Whether prices confirmed at `as_of` may still be acted on.
+pub fn is_fresh(as_of: Option<Timestamp>, stale_after: SignedDuration, now: Timestamp) -> bool {
+    as_of.is_some_and(|as_of| now.duration_since(as_of) <= stale_after)
+}
+
+fn conditions(
+    previous: &[Condition],
+    belief: &Belief,
+    reading: &Reading,
+    as_of: Option<Timestamp>,
+    (generation, stale_after, now): (i64, SignedDuration, Timestamp),
+) -> Vec<Condition> {
+    let time = Time(now);
+    let mut conditions = Conditions::default();
+    let mut set = |condition: (&str, ConditionStatus, &str), message: String| {
+        conditions.set(previous, condition, message, generation, &time);
+    };
+    use ConditionStatus::{False, True, Unknown};
+    match reading {
+        Reading::Invalid(message) => {
+            set((types::ACCEPTED, False, "InvalidSpec"), message.clone());
+            set(
+                (types::FETCHED, Unknown, "InvalidSpec"),
+                "the source is not read".into(),
+            );
+        }
+        Reading::Failed { reason, message } => {
+            set(
+                (types::ACCEPTED, True, "Accepted"),
+                "the spec is consistent".into(),
+            );
+            set((types::FETCHED, False, reason), message.clone());
+        }
+        Reading::Read { rejected, .. } => {
+            set(
+                (types::ACCEPTED, True, "Accepted"),
+                "the spec is consistent".into(),
+            );
+            let message = match rejected {
+                0 => "the source was read".into(),
+                n => format!("the source was read; {n} rows have no readable price"),
+            };
+            set((types::FETCHED, True, "Read"), message);
+        }
+    }
+    let fresh = is_fresh(as_of, stale_after, now);
+    let message = match as_of {
+        Some(as_of) if fresh => {
+            format!("confirmed by the source within {stale_after:#}, last written {as_of:.0}")
+        }
+        Some(as_of) => format!(
+            "last confirmed by the source at {as_of:.0}, more than {stale_after:#} ago: decisions hold"
+        ),
+        None => "never read: targets with these prices are rejected".to_owned(),
+    };
+    set(
+        (
+            types::PRICE_FRESH,
+            fresh.into(),
+            if fresh { "Fresh" } else { "Stale" },
+        ),
+        message,
+    );
+    let trusted = belief.held.is_empty();
+    let message = match belief.held.iter().next() {
+        None => "no price is held back".to_owned(),
+        Some((model, held)) => format!(
+            "{} held back, among them {model}: {}",
+            belief.held.len(),
+            held.reason
+        ),
+    };
+    let reason = if trusted {
+        "NoSuspectPrice"
+    } else {
+        "PriceSuspect"
+    };
+    set((types::TRUSTED, trusted.into(), reason), message);
+    let ready = fresh && !matches!(reading, Reading::Invalid(_));
+    let (reason, message) = if ready {
+        ("PricesKnown", "prices are in use")
+    } else {
+        ("NoFreshPrices", "see the other conditions")
+    };
+    set((types::READY, ready.into(), reason), message.to_owned());
+    conditions.0
+}
+
+fn held_price((model, held): (&String, &Held)) -> HeldPrice {
+    let gone = ModelPrice {
+        input: 0,
+        cached_input: None,
+        output: 0,
+    };
+    HeldPrice {
+        model: model.clone(),
+        read: match &held.read {
+            Some(read) => to_entry(model, read),
+            // A vanished model reads back as no price, because "-" is no decimal.
+            None => PriceEntry {
+                input_usd_per_million_tokens: "-".into(),
+                output_usd_per_million_tokens: "-".into(),
+                ..to_entry(model, &gone)
+            },
+        },
+        reason: held.reason.clone(),
+        since: Time(held.since),
+        confirmations: i32::try_from(held.confirmations).unwrap_or(i32::MAX),
+    }
+}
+
+fn rendered(change: &Change, now: Timestamp) -> PriceChange {
+    let pair = |price: &ModelPrice| PricePair {
+        input_usd_per_million_tokens: decimal(price.input),
+        output_usd_per_million_tokens: decimal(price.output),
+    };
+    PriceChange {
+        time: Time(now),
+        model: change.model.clone(),
+        from: change.from.as_ref().map(pair),
+        to: change.to.as_ref().map(pair),
+    }
+}
+
+fn revision(prices: &[PriceEntry]) -> String {
+    let mut hash = Sha256::new();
+    for price in prices {
+        hash.update(serde_json::to_vec(price).unwrap_or_default());
+    }
+    hex::encode(&hash.finalize()[..6])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use crate::price_book::guard::{Limits, judge};
+    use crate::price_book::parse::Document;
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("in range")
+    }
+
+    fn read(models: usize) -> Reading {
+        Reading::Read {
+            models: Some(models),
+            rejected: 0,
+            etag: Some("\"a\"".into()),
+        }
+    }
+
+    fn judged(belief: &Belief, input: Option<u64>, now: Timestamp) -> (Belief, Vec<Change>) {
+        let price = input.map(|input| {
+            (
+                "m".to_owned(),
+                ModelPrice {
+                    input,
+                    cached_input: None,
+                    output: input,
+                },
+            )
+        });
+        let document = Document {
+            prices: price.into_iter().collect(),
+            rejected: BTreeMap::new(),
+        };
+        let limits = Limits {
+            max_ratio_micros: 2_000_000,
+            confirm_for: HOUR,
+        };
+        judge(
+            belief,
+            &document,
+            &BTreeSet::from(["m".to_owned()]),
+            limits,
+            now,
+        )
+    }
+
+    #[test]
+    fn belief_and_held_prices_survive_the_status() {
+        let (first, changes) = judged(&Belief::default(), Some(1_000_000), at(0));
+        let status = render(
+            &InferencePriceBookStatus::default(),
+            &first,
+            &changes,
+            &read(1),
+            (1, HOUR, at(0)),
+        );
+        for second in [Some(9_000_000), None] {
+            let (held, _) = judged(&belief(&status), second, at(10));
+            let status = render(&status, &held, &[], &read(1), (1, HOUR, at(10)));
+            assert_eq!(belief(&status), held);
+            assert_eq!(status.held_count, Some(1));
+        }
+    }
+
+    #[test]
+    fn a_read_that_changes_nothing_changes_no_status() {
+        let (first, changes) = judged(&Belief::default(), Some(1_000_000), at(0));
+        let status = render(
+            &InferencePriceBookStatus::default(),
+            &first,
+            &changes,
+            &read(1),
+            (1, HOUR, at(0)),
+        );
+        let (second, changes) = judged(&belief(&status), Some(1_000_000), at(60));
+        let again = render(&status, &second, &changes, &read(1), (1, HOUR, at(60)));
+        assert_eq!(again, status);
+    }
+
+    #[test]
+    fn prices_that_are_not_confirmed_grow_stale() {
+        let (first, changes) = judged(&Belief::default(), Some(1_000_000), at(0));
+        let status = render(
+            &InferencePriceBookStatus::default(),
+            &first,
+            &changes,
+            &read(1),
+            (1, HOUR, at(0)),
+        );
+        let failed = Reading::Failed {
+            reason: "Unreachable",
+            message: "no connection".into(),
+        };
+        let later = render(&status, &belief(&status), &[], &failed, (1, HOUR, at(3700)));
+        let condition = |type_: &str| {
+            later
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == type_)
+                .map(|condition| condition.status.clone())
+        };
+        assert_eq!(condition(types::PRICE_FRESH).as_deref(), Some("False"));
+        assert_eq!(condition(types::FETCHED).as_deref(), Some("False"));
+        assert_eq!(condition(types::READY).as_deref(), Some("False"));
+        assert_eq!(later.prices, status.prices);
+    }
+}

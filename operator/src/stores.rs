@@ -1,0 +1,175 @@
+//! What the cluster looks like: one reflector for each kind, shared by all controllers, and a stream of changes.
+
+mod changes;
+mod reflect;
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, join_all};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client};
+use tokio::task::JoinSet;
+use weir_crds::names;
+use weir_crds::{
+    GPUNode, GPUTier, InferencePlacementPolicy, InferencePriceBook, InferenceProvider,
+    InferenceWorkload, ModelProfile,
+};
+
+use crate::metrics::Metrics;
+pub use changes::{Change, Changes, Kind, Trigger};
+use reflect::Reflecting;
+
+/// Shared views of the cluster; clones are cheap.
+#[derive(Clone)]
+pub struct Stores {
+    /// All InferenceWorkloads.
+    pub workloads: Store<InferenceWorkload>,
+    /// All InferenceProviders.
+    pub providers: Store<InferenceProvider>,
+    /// All InferencePriceBooks.
+    pub price_books: Store<InferencePriceBook>,
+    /// All GPUTiers.
+    pub tiers: Store<GPUTier>,
+    /// All ModelProfiles.
+    pub models: Store<ModelProfile>,
+    /// All InferencePlacementPolicies.
+    pub policies: Store<InferencePlacementPolicy>,
+    /// All GPUNodes, which the agents write.
+    pub gpu_nodes: Store<GPUNode>,
+    /// Deployments that the operator made.
+    pub deployments: Store<Deployment>,
+    /// Services that the operator made.
+    pub services: Store<Service>,
+    /// Pods of those Deployments, whole.
+    pub engine_pods: Store<Pod>,
+    /// Gateway and agent pods of the release namespace.
+    pub component_pods: Store<Pod>,
+    /// All nodes, without what is not needed for capacity.
+    pub nodes: Store<Node>,
+    /// All pods that have not ended, reduced to node, phase, requests, labels and owners: for capacity only.
+    pub pods: Store<Pod>,
+    /// Certificate requests for our signer.
+    pub signing_requests: Store<CertificateSigningRequest>,
+    changes: changes::Sender,
+    ready: Arc<[Readiness]>,
+}
+
+type Readiness = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
+impl Stores {
+    /// Starts to watch. The reflectors run as long as the set of tasks lives.
+    pub fn start(client: &Client, namespace: &str, metrics: &Arc<Metrics>) -> (Self, JoinSet<()>) {
+        let mut reflecting = Reflecting::new(Arc::clone(metrics));
+        let all = || Api::all(client.clone());
+        let children = format!("{}={}", names::LABEL_MANAGED_BY, names::MANAGED_BY_OPERATOR);
+        let components = format!(
+            "{} in ({},{})",
+            names::LABEL_COMPONENT,
+            names::COMPONENT_GATEWAY,
+            names::COMPONENT_AGENT
+        );
+        let in_release = Api::namespaced(client.clone(), namespace);
+        let live = "status.phase!=Succeeded,status.phase!=Failed";
+        let signer = format!("spec.signerName={}", names::SIGNER_NAME);
+        let config = reflect::config;
+        let stores = Self {
+            workloads: reflecting.ours(Kind::Workload, Api::all(client.clone())),
+            providers: reflecting.ours(Kind::Provider, Api::all(client.clone())),
+            price_books: reflecting.ours(Kind::PriceBook, Api::all(client.clone())),
+            tiers: reflecting.ours(Kind::Tier, Api::all(client.clone())),
+            models: reflecting.ours(Kind::Model, Api::all(client.clone())),
+            policies: reflecting.ours(Kind::Policy, Api::all(client.clone())),
+            gpu_nodes: reflecting.ours(Kind::GpuNode, Api::all(client.clone())),
+            deployments: reflecting.built_in(
+                Kind::Deployment,
+                Api::all(client.clone()),
+                config().labels(&children),
+                reflect::strip_deployment,
+            ),
+            services: reflecting.built_in(
+                Kind::Service,
+                Api::all(client.clone()),
+                config().labels(&children),
+                reflect::strip_service,
+            ),
+            engine_pods: reflecting.built_in(
+                Kind::EnginePod,
+                all(),
+                config().labels(&children),
+                reflect::strip_own_pod,
+            ),
+            component_pods: reflecting.built_in(
+                Kind::ComponentPod,
+                in_release,
+                config().labels(&components),
+                reflect::strip_own_pod,
+            ),
+            nodes: reflecting.built_in(
+                Kind::Node,
+                Api::all(client.clone()),
+                config(),
+                reflect::strip_node,
+            ),
+            pods: reflecting.built_in(
+                Kind::Pod,
+                all(),
+                config().fields(live),
+                reflect::strip_foreign_pod,
+            ),
+            signing_requests: reflecting.built_in(
+                Kind::SigningRequest,
+                Api::all(client.clone()),
+                config().fields(&signer),
+                reflect::strip_signing_request,
+            ),
+            changes: reflecting.changes.clone(),
+            ready: Arc::from(std::mem::take(&mut reflecting.ready)),
+        };
+        (stores, reflecting.tasks)
+    }
+
+    /// Returns when every kind was listed once.
+    pub async fn wait_ready(&self) {
+        join_all(self.ready.iter().map(|ready| ready())).await;
+    }
+
+    /// Changes of these kinds from now on.
+    pub fn changes(&self, kinds: impl IntoIterator<Item = Kind>) -> Changes {
+        self.changes.subscribe(kinds)
+    }
+
+    /// The workload with this UID.
+    pub fn workload_by_uid(&self, uid: &str) -> Option<Arc<InferenceWorkload>> {
+        self.workloads
+            .find(|workload| workload.metadata.uid.as_deref() == Some(uid))
+    }
+
+    /// An object of the cluster scope, or of a namespace, by name.
+    pub fn get<K>(store: &Store<K>, namespace: Option<&str>, name: &str) -> Option<Arc<K>>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + 'static,
+    {
+        let mut reference = ObjectRef::<K>::new(name);
+        if let Some(namespace) = namespace {
+            reference = reference.within(namespace);
+        }
+        store.get(&reference)
+    }
+
+    /// Children of a workload in one of the child stores, by their label.
+    pub fn children_of<K>(store: &Store<K>, workload_uid: &str) -> Vec<Arc<K>>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + 'static,
+    {
+        let mut children = store.state_filter(|child| {
+            kube::ResourceExt::labels(child)
+                .get(names::LABEL_WORKLOAD_UID)
+                .is_some_and(|uid| uid == workload_uid)
+        });
+        children.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        children
+    }
+}

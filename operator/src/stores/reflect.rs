@@ -1,0 +1,238 @@
+//! One task for each kind: watch, keep what is needed, put it into the store, announce the change.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec, PodStatus, Service};
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::watcher::{Config, DefaultBackoff, Event};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use weir_crds::names;
+
+use super::changes::{Change, Kind, Sender, Trigger};
+use crate::metrics::Metrics;
+
+/// A half-open watch is blind for no longer than this many seconds.
+const WATCH_SECONDS: u32 = 60;
+const PAGE: u32 = 500;
+
+/// The watch that every kind uses, before its selectors.
+pub(super) fn config() -> Config {
+    Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
+}
+
+/// Reflectors under construction.
+pub(super) struct Reflecting {
+    pub changes: Sender,
+    pub tasks: JoinSet<()>,
+    pub ready: Vec<super::Readiness>,
+    metrics: Arc<Metrics>,
+}
+
+impl Reflecting {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            changes: Sender::new(),
+            tasks: JoinSet::new(),
+            ready: Vec::new(),
+            metrics,
+        }
+    }
+
+    /// A kind of our own: an object that cannot be decoded is counted, and does not stop the others.
+    pub fn ours<K>(&mut self, kind: Kind, api: Api<DeserializeGuard<K>>) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (reader, writer) = store::<K>();
+        let known = reader.clone();
+        let metrics = Arc::clone(&self.metrics);
+        let events = watcher(api, config())
+            .backoff(DefaultBackoff::default())
+            .try_filter_map(move |event| {
+                let decoded = decoded(event, &known, kind, &metrics);
+                std::future::ready(Ok(decoded))
+            })
+            .map_ok(|event| event.modify(|object| object.meta_mut().managed_fields = None));
+        self.run(kind, reader, writer, events)
+    }
+
+    /// A kind of Kubernetes, reduced by `strip`.
+    pub fn built_in<K>(
+        &mut self,
+        kind: Kind,
+        api: Api<K>,
+        config: Config,
+        strip: fn(&mut K),
+    ) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (reader, writer) = store::<K>();
+        let events = watcher(api, config)
+            .backoff(DefaultBackoff::default())
+            .map_ok(move |event| event.modify(strip));
+        self.run(kind, reader, writer, events)
+    }
+
+    fn run<K>(
+        &mut self,
+        kind: Kind,
+        reader: Store<K>,
+        mut writer: store::Writer<K>,
+        events: impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+    ) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    {
+        let waiting = reader.clone();
+        self.ready.push(Box::new(move || {
+            let store = waiting.clone();
+            Box::pin(async move { store.wait_until_ready().await.is_ok() })
+        }));
+        let changes = self.changes.clone();
+        self.tasks.spawn(async move {
+            let mut events = std::pin::pin!(events);
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => {
+                        writer.apply_watcher_event(&event);
+                        if let Some(trigger) = trigger(kind, &event) {
+                            changes.send(trigger);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(kind = kind.as_str(), %error, "watch failed");
+                    }
+                }
+            }
+        });
+        reader
+    }
+}
+
+fn trigger<K: Resource<DynamicType = ()>>(kind: Kind, event: &Event<K>) -> Option<Trigger> {
+    let (object, deleted) = match event {
+        Event::Apply(object) => (object, false),
+        Event::Delete(object) => (object, true),
+        Event::InitDone => return Some(Trigger::Listed(kind)),
+        Event::Init | Event::InitApply(_) => return None,
+    };
+    let meta = object.meta();
+    let label = |name| meta.labels.as_ref().and_then(|labels| labels.get(name));
+    Some(Trigger::Changed(Change {
+        kind,
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone().unwrap_or_default(),
+        workload_uid: label(names::LABEL_WORKLOAD_UID).cloned(),
+        deleted,
+    }))
+}
+
+/// The event without the guard. What cannot be decoded leaves the last good object in place.
+fn decoded<K>(
+    event: Event<DeserializeGuard<K>>,
+    known: &Store<K>,
+    kind: Kind,
+    metrics: &Metrics,
+) -> Option<Event<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let wrap = |guard: DeserializeGuard<K>, into: fn(K) -> Event<K>| match guard.0 {
+        Ok(object) => Some(into(object)),
+        Err(invalid) => {
+            metrics
+                .undecodable
+                .with_label_values(&[kind.as_str()])
+                .inc();
+            let name = invalid.metadata.name.unwrap_or_default();
+            tracing::warn!(kind = kind.as_str(), %name, error = %invalid.error, "object cannot be decoded");
+            None
+        }
+    };
+    match event {
+        Event::Init => Some(Event::Init),
+        Event::InitDone => Some(Event::InitDone),
+        Event::Apply(guard) => wrap(guard, Event::Apply),
+        Event::InitApply(guard) => wrap(guard, Event::InitApply),
+        Event::Delete(DeserializeGuard(Ok(object))) => Some(Event::Delete(object)),
+        Event::Delete(DeserializeGuard(Err(invalid))) => {
+            let mut reference = ObjectRef::<K>::new(&invalid.metadata.name.unwrap_or_default());
+            if let Some(namespace) = &invalid.metadata.namespace {
+                reference = reference.within(namespace);
+            }
+            let last = known.get(&reference)?;
+            Some(Event::Delete((*last).clone()))
+        }
+    }
+}
+
+pub(super) fn strip_deployment(deployment: &mut Deployment) {
+    deployment.meta_mut().managed_fields = None;
+}
+
+pub(super) fn strip_service(service: &mut Service) {
+    service.meta_mut().managed_fields = None;
+}
+
+pub(super) fn strip_own_pod(pod: &mut Pod) {
+    pod.meta_mut().managed_fields = None;
+}
+
+pub(super) fn strip_signing_request(request: &mut CertificateSigningRequest) {
+    request.meta_mut().managed_fields = None;
+}
+
+/// Keeps labels, taints, capacity and conditions.
+pub(super) fn strip_node(node: &mut Node) {
+    node.meta_mut().managed_fields = None;
+    node.annotations_mut().clear();
+    if let Some(status) = &mut node.status {
+        status.images = None;
+        status.volumes_attached = None;
+        status.volumes_in_use = None;
+        status.config = None;
+        for condition in status.conditions.iter_mut().flatten() {
+            // The kubelet's beat, which changes nothing that we decide by.
+            condition.last_heartbeat_time = None;
+        }
+    }
+}
+
+/// Keeps node, phase, requests, labels and owners.
+pub(super) fn strip_foreign_pod(pod: &mut Pod) {
+    pod.meta_mut().managed_fields = None;
+    pod.annotations_mut().clear();
+    let spec = pod.spec.take().unwrap_or_default();
+    let requests_of = |container: Container| Container {
+        name: container.name,
+        resources: container.resources.map(|mut resources| {
+            resources.limits = None;
+            resources
+        }),
+        restart_policy: container.restart_policy,
+        ..Container::default()
+    };
+    pod.spec = Some(PodSpec {
+        node_name: spec.node_name,
+        containers: spec.containers.into_iter().map(requests_of).collect(),
+        init_containers: spec
+            .init_containers
+            .map(|containers| containers.into_iter().map(requests_of).collect()),
+        overhead: spec.overhead,
+        resources: spec.resources,
+        ..PodSpec::default()
+    });
+    pod.status = pod.status.take().map(|status| PodStatus {
+        phase: status.phase,
+        ..PodStatus::default()
+    });
+}

@@ -1,0 +1,225 @@
+//! What agents and gateways report, and the questions that controllers ask of it. What is not known is `None`.
+
+mod agents;
+mod collector;
+mod counters;
+mod demand;
+mod gateways;
+mod latency;
+mod streams;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+use weir_placement::{Millis, ObservedDemand};
+use weir_proto::{AgentReport, GatewayReport};
+
+use crate::cli::Plane;
+use crate::metrics::Metrics;
+
+pub use agents::{EngineObservation, Processor, REPORT_TTL, Utilization};
+pub use collector::{Collecting, collect};
+pub use counters::CounterSums;
+pub use gateways::{Acknowledged, ProviderObservation, WorkloadUsage};
+pub use streams::{TelemetryChange, TelemetryChanges};
+
+/// Everything that is known; clones share it. Empty on a replica that does not lead.
+#[derive(Clone)]
+pub struct Telemetry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    changes: streams::Sender,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct State {
+    agents: agents::Agents,
+    gateways: gateways::Gateways,
+}
+
+impl Telemetry {
+    /// Knows nothing yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                state: Mutex::default(),
+                changes: streams::Sender::new(),
+                metrics,
+            }),
+        }
+    }
+
+    /// Never held across an await. A panic elsewhere leaves at worst one report half applied.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce(&self, changes: Vec<TelemetryChange>) {
+        for change in changes {
+            self.inner.changes.send(change);
+        }
+    }
+
+    /// What changed from now on: acknowledgements, wake-ups, drained targets, circuits, agents that came or fell silent.
+    pub fn subscribe(&self) -> TelemetryChanges {
+        self.inner.changes.subscribe()
+    }
+
+    // ---- routes ----
+
+    /// Whether every ready gateway pod of the plane, at least one, has a state at least as new in force.
+    pub fn acknowledged(
+        &self,
+        plane: Plane,
+        uid: &str,
+        generation: i64,
+        step: i64,
+    ) -> Acknowledged {
+        self.state()
+            .gateways
+            .acknowledged(plane, uid, (generation, step), false)
+    }
+
+    /// The same of every pod that may still serve: unready and terminating ones too. Before a target is released.
+    pub fn acknowledged_by_all_pods(
+        &self,
+        plane: Plane,
+        uid: &str,
+        generation: i64,
+        step: i64,
+    ) -> Acknowledged {
+        self.state()
+            .gateways
+            .acknowledged(plane, uid, (generation, step), true)
+    }
+
+    /// What the gateways counted for a target since this step was in force, over all pods and their restarts.
+    pub fn counters_since(&self, uid: &str, target: &str, step: i64) -> CounterSums {
+        self.state().gateways.counters_since(uid, target, step)
+    }
+
+    /// Requests under way on a target; `None` while a gateway that may serve the workload is not connected.
+    pub fn in_flight(&self, plane: Plane, uid: &str, target: &str) -> Option<u64> {
+        self.state().gateways.in_flight(plane, uid, target)
+    }
+
+    /// Time to first token that 95 % of a target's requests of the last ten minutes stayed under.
+    ///
+    /// `None` with fewer than 20 requests.
+    pub fn ttft_p95(&self, uid: &str, target: &str) -> Option<Millis> {
+        self.state().gateways.ttft_p95(uid, target, Instant::now())
+    }
+
+    /// The same for the requests since this step was in force.
+    pub fn ttft_p95_since(&self, uid: &str, target: &str, step: i64) -> Option<Millis> {
+        latency::p95(&self.counters_since(uid, target, step).ttft_buckets)
+    }
+
+    /// When a gateway last asked for a target that is asleep.
+    pub fn wake_requested(&self, uid: &str, target: &str) -> Option<Timestamp> {
+        self.state().gateways.wake_requested(uid, target)
+    }
+
+    // ---- demand ----
+
+    /// All that was metered for a workload since this replica leads, and before as far as gateways remember.
+    /// `None` without any report on it.
+    pub fn usage(&self, uid: &str) -> Option<WorkloadUsage> {
+        self.state().gateways.usage(uid)
+    }
+
+    /// Demand of the last day, extrapolated to a month. Zero when no request came; `None` without any report.
+    pub fn demand(&self, uid: &str, now: Timestamp) -> Option<ObservedDemand> {
+        self.state().gateways.demand(uid, now)
+    }
+
+    /// When a request of the workload was last metered, to the minute; `None` when none is remembered.
+    pub fn last_request(&self, uid: &str) -> Option<Timestamp> {
+        self.state().gateways.last_request(uid)
+    }
+
+    // ---- providers, nodes, engines ----
+
+    /// What the gateways of the cloud plane know of a provider.
+    pub fn provider(&self, name: &str) -> Option<ProviderObservation> {
+        self.state().gateways.provider(name)
+    }
+
+    /// Mean utilization of the processors or GPUs of these nodes.
+    ///
+    /// Unknown unless nine tenths of the nodes reported within [`REPORT_TTL`]: silence must not look like idleness.
+    pub fn utilization<'a>(
+        &self,
+        nodes: impl IntoIterator<Item = &'a str>,
+        processor: Processor,
+    ) -> Utilization {
+        self.state()
+            .agents
+            .utilization(nodes, processor, Instant::now())
+    }
+
+    /// What an engine last told the agent of its node; `None` when that is too old.
+    pub fn engine(&self, pod_uid: &str) -> Option<EngineObservation> {
+        self.state().agents.engine(pod_uid, Instant::now())
+    }
+
+    // ---- what the collectors put in; public for tests of controllers ----
+
+    /// The gateway pods that exist now. What pods that are gone had counted is kept.
+    pub fn set_gateway_pods<'a>(&self, pods: impl IntoIterator<Item = &'a Pod>) {
+        let changes = self.state().gateways.set_pods(pods);
+        self.announce(changes);
+    }
+
+    /// A stream to this gateway pod opened or broke.
+    pub fn gateway_connected(&self, pod_uid: &str, connected: bool) {
+        let changes = self.state().gateways.connected(pod_uid, connected);
+        self.announce(changes);
+    }
+
+    /// A report of this gateway pod. False when it was dropped as a whole.
+    pub fn gateway_report(&self, pod_uid: &str, report: GatewayReport) -> bool {
+        let metrics = &self.inner.metrics;
+        let (accepted, changes) = self.state().gateways.report(
+            pod_uid,
+            report,
+            (Instant::now(), Timestamp::now()),
+            &mut |reason| metrics.dropped(reason),
+        );
+        self.announce(changes);
+        accepted
+    }
+
+    /// A report of the agent on this node. False when it was dropped as a whole.
+    pub fn agent_report(&self, node: &str, report: AgentReport) -> bool {
+        let metrics = &self.inner.metrics;
+        let (accepted, changes) =
+            self.state()
+                .agents
+                .report(node, report, Instant::now(), &mut |reason| {
+                    metrics.dropped(reason)
+                });
+        self.announce(changes);
+        accepted
+    }
+
+    /// Announces agents whose last report has become too old; called every second.
+    pub fn expire(&self) {
+        let changes = self.state().agents.expire(Instant::now());
+        self.announce(changes);
+    }
+
+    /// Forgets workloads that are gone.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.state().gateways.retain(exists);
+    }
+}

@@ -1,0 +1,106 @@
+//! One gateway pod: what the cluster says of it, and what its present run reported.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use weir_crds::names;
+use weir_proto::Circuit;
+
+use super::RowKey;
+use crate::cli::Plane;
+use crate::telemetry::counters::CounterSums;
+use crate::telemetry::demand::Minutes;
+
+pub(super) struct GatewayPod {
+    pub plane: Plane,
+    pub name: String,
+    /// Takes new requests.
+    pub ready: bool,
+    /// May still have requests: its process was started and has not ended.
+    pub serving: bool,
+    pub connected: bool,
+    pub run: Option<Run>,
+}
+
+/// One run of a gateway's process.
+pub(super) struct Run {
+    pub boot_id: String,
+    pub seq: u64,
+    /// The open stream has given the full state.
+    pub synced: bool,
+    pub acknowledged: HashMap<String, InForce>,
+    pub rows: BTreeMap<RowKey, CounterSums>,
+    pub minutes: BTreeMap<String, Minutes>,
+    pub providers: BTreeMap<String, ProviderRow>,
+}
+
+/// A route that a gateway has in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InForce {
+    pub generation: i64,
+    pub step: i64,
+    pub decision_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ProviderRow {
+    pub circuit: Option<Circuit>,
+    pub ttft_ms: Option<f64>,
+    pub error_percent: Option<f64>,
+    pub last_contact: Option<Timestamp>,
+    pub unusable: Option<String>,
+}
+
+impl GatewayPod {
+    /// The run whose state is known to be present.
+    pub fn live(&self) -> Option<&Run> {
+        self.run.as_ref().filter(|run| self.connected && run.synced)
+    }
+
+    /// Whether the cluster says the same of both.
+    pub fn looks_like(&self, other: &Self) -> bool {
+        self.ready == other.ready && self.serving == other.serving && self.plane == other.plane
+    }
+}
+
+/// UID and state of a gateway pod; `None` for other pods.
+pub(super) fn describe(pod: &Pod) -> Option<(String, GatewayPod)> {
+    let labels = pod.labels();
+    let is_gateway =
+        labels.get(names::LABEL_COMPONENT).map(String::as_str) == Some(names::COMPONENT_GATEWAY);
+    if !is_gateway {
+        return None;
+    }
+    let plane = match labels.get(names::LABEL_PLANE)?.as_str() {
+        "local" => Plane::Local,
+        "cloud" => Plane::Cloud,
+        _ => return None,
+    };
+    let status = pod.status.clone().unwrap_or_default();
+    let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let started = status.pod_ip.is_some_and(|ip| !ip.is_empty());
+    // Between restarts no process serves, and the next one starts without routes.
+    let between_restarts = status.container_statuses.as_ref().is_some_and(|all| {
+        !all.is_empty()
+            && all
+                .iter()
+                .all(|c| c.state.as_ref().is_some_and(|s| s.running.is_none()))
+    });
+    let condition = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True");
+    let serving = started && !ended && !between_restarts;
+    let gateway = GatewayPod {
+        plane,
+        name: pod.name_any(),
+        ready: condition && serving && pod.metadata.deletion_timestamp.is_none(),
+        serving,
+        connected: false,
+        run: None,
+    };
+    Some((pod.uid()?, gateway))
+}

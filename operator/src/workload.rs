@@ -1,0 +1,354 @@
+//! Reconciles InferenceWorkloads in six steps, a file each: dereference (client) → validate (pure) → decide (pure) →
+//! build (pure) → apply (client) → status (client). Moves are a pure state machine between decide and build.
+
+pub mod apply;
+pub mod build;
+mod children;
+pub mod client_key;
+pub mod controller;
+pub mod decide;
+pub mod dereference;
+pub mod events;
+pub mod facts;
+pub mod failure;
+pub mod labels;
+mod memory;
+pub mod moves;
+pub mod observe;
+pub mod resource;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::{Resource, ResourceExt};
+use weir_crds::workload_status::{ClientKey, Endpoint};
+use weir_crds::{InferenceWorkload, InferenceWorkloadStatus};
+
+use apply::{ApplyError, ChildProblems};
+use build::Engine;
+use events::Told;
+use facts::Facts;
+use memory::Memory;
+use moves::{Advance, Transition};
+use observe::Observation;
+use status::StatusError;
+use validate::Validated;
+
+use crate::cli::Plane;
+use crate::context::Context;
+use crate::queue::{Key, Requeue};
+use crate::stores::Stores;
+
+/// How long a new workload waits for the objects that it refers to: they are often created in one go.
+const REFERENCE_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A child that was refused is tried again after this.
+const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+/// Times in status are cut to seconds, so a deadline is looked at a little later.
+const AFTER_DEADLINE: Duration = Duration::from_millis(50);
+
+/// Why a reconcile did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// A child could not be written.
+    #[error("could not write children")]
+    Apply(#[from] ApplyError),
+    /// Status could not be written.
+    #[error("could not write status")]
+    Status(#[from] StatusError),
+}
+
+/// Reconciles workloads, one at a call.
+pub struct Reconciler {
+    context: Context,
+    engine: Engine,
+    memory: Memory,
+}
+
+impl Reconciler {
+    /// For the replica that leads; what it remembers is only to spare requests.
+    pub fn new(context: Context) -> Self {
+        Self {
+            engine: Engine {
+                image: context.settings.engine_image.clone(),
+                pull_policy: context.settings.engine_image_pull_policy.clone(),
+            },
+            memory: Memory::default(),
+            context,
+        }
+    }
+
+    /// Brings one workload a step closer to what it is to be.
+    ///
+    /// # Errors
+    /// When the API server is away or another writer came first; the queue tries again.
+    pub async fn reconcile(&self, key: &Key) -> Result<Requeue, ReconcileError> {
+        let namespace = key.namespace.as_deref();
+        let Some(workload) = Stores::get(&self.context.stores.workloads, namespace, &key.name)
+        else {
+            return Ok(Requeue::OnChange);
+        };
+        let uid = workload.uid().unwrap_or_default();
+        if workload.metadata.deletion_timestamp.is_some() {
+            self.memory.forget(&uid);
+            return Ok(Requeue::OnChange);
+        }
+        if self.memory.is_older_than_own_write(&uid, &workload) {
+            return Ok(Requeue::After(LOOK_AGAIN));
+        }
+        let now = Timestamp::now();
+        let facts = dereference::dereference(&self.context, workload, now).await;
+        Pass {
+            reconciler: self,
+            facts,
+        }
+        .run()
+        .await
+    }
+}
+
+/// One reconcile of one workload.
+struct Pass<'a> {
+    reconciler: &'a Reconciler,
+    facts: Facts,
+}
+
+impl Pass<'_> {
+    async fn run(self) -> Result<Requeue, ReconcileError> {
+        let observation = observe::observe(&self.facts);
+        let validated = match validate::validate(&self.facts) {
+            Ok(validated) => validated,
+            Err(error) => return self.report_invalid(&error, &observation).await,
+        };
+        if self.waits_for_references(&validated) {
+            return Ok(Requeue::After(LOOK_AGAIN));
+        }
+        let previous_status = self.facts.workload.status.as_ref();
+        let decision = decide::decide(
+            self.facts.uid(),
+            &validated,
+            previous_status,
+            self.facts.now,
+        );
+        let Some(decision) = decision else {
+            return Ok(Requeue::OnChange);
+        };
+        let wish = decide::wish(&decision);
+        let history = previous_status.map_or(&[][..], |status| &status.history);
+        let moves = moves::View {
+            previous: self.facts.placement(),
+            wish: &wish,
+            rules: &validated.rules,
+            observed: &observation.observed,
+            history,
+            generation: self.facts.generation(),
+            now: self.facts.now,
+        };
+        let advance = moves::advance(moves);
+        let workload = self.order(&advance).await?;
+        let just_ordered = advance.placement.as_ref() != self.facts.placement();
+        let problems = self.apply_children(&validated, moves, &advance).await?;
+        let (endpoint, client_key, secret) = self.client_key().await;
+        let usage = self.usage();
+        let facts = Facts {
+            workload: Arc::new(workload),
+            ..self.facts.clone()
+        };
+        let next = status::render(status::View {
+            facts: &facts,
+            validated: Ok(&validated),
+            decision: Some(&decision),
+            placement: advance.placement.as_ref(),
+            just_ordered,
+            observation: &observation,
+            problems: &problems,
+            endpoint: &endpoint,
+            client_key: &client_key,
+            usage: usage.as_ref(),
+            held_until: advance.held_until,
+        });
+        self.publish(&facts.workload, &next, &advance).await?;
+        secret?;
+        let drain = validated.rules.drain;
+        Ok(self.requeue((&next, drain), &decision, &advance, &problems))
+    }
+
+    /// Objects that are applied together arrive one by one; deciding on half of them would place and then move.
+    fn waits_for_references(&self, validated: &Validated) -> bool {
+        let created = self.facts.workload.metadata.creation_timestamp.as_ref();
+        let age = created.map(|created| self.facts.now.duration_since(created.0));
+        self.facts.placement().is_none()
+            && !validated.pending.is_empty()
+            && age.is_some_and(|age| age < REFERENCE_PATIENCE)
+    }
+
+    /// Writes the placement before anything that follows from it, and before that the end of a move into the history.
+    async fn order(&self, advance: &Advance) -> Result<InferenceWorkload, ReconcileError> {
+        let client = &self.reconciler.context.client;
+        let mut workload = (*self.facts.workload).clone();
+        if let Some(entry) = &advance.history {
+            let mut with_entry = workload.status.clone().unwrap_or_default();
+            with_entry.history = status::with_entry(&with_entry.history, entry);
+            workload = status::write_status(client, &workload, &with_entry).await?;
+            self.remember(&workload);
+        }
+        let placement = advance.placement.as_ref();
+        if let Some(placement) =
+            placement.filter(|placement| Some(*placement) != self.facts.placement())
+        {
+            workload = status::write_placement(client, &workload, placement).await?;
+            self.remember(&workload);
+            for transition in &advance.transitions {
+                tracing::info!(
+                    workload = %format_args!("{}/{}", self.facts.namespace(), self.facts.name()),
+                    step = placement.step, phase = ?placement.phase, ?transition, "placement changed"
+                );
+            }
+        }
+        Ok(workload)
+    }
+
+    /// Endpoint and key, and whether the Secret is there. A Secret that cannot be written must not keep the status back.
+    async fn client_key(&self) -> (Endpoint, ClientKey, Result<(), ApplyError>) {
+        let context = &self.reconciler.context;
+        let workload = &self.facts.workload;
+        let plane = Plane::from(workload.spec.data_policy.egress);
+        let endpoint = client_key::endpoint(workload, &context.settings.plane_url(plane));
+        let (key, secret) = client_key::client_key(workload, &context.client_keys, &endpoint);
+        let memory = &self.reconciler.memory;
+        let uid = self.facts.uid();
+        if !memory.secret_is_due(uid, &key.secret_name) {
+            return (endpoint, key, Ok(()));
+        }
+        let written = apply::ensure_secret(&context.client, &secret).await;
+        if written.is_ok() {
+            memory.secret_written(uid, &key.secret_name);
+        }
+        (endpoint, key, written)
+    }
+
+    fn usage(&self) -> Option<weir_crds::usage::Usage> {
+        let metered = self.facts.traffic.usage.as_ref()?;
+        let status = self.facts.workload.status.as_ref();
+        let known = status.and_then(|status| status.usage.as_ref());
+        let base = self
+            .reconciler
+            .memory
+            .usage_base(self.facts.uid(), || status::usage_base(known, metered));
+        Some(status::sum_usage(&base, metered))
+    }
+
+    /// Writes the rest of the status last, and tells what changed.
+    async fn publish(
+        &self,
+        workload: &InferenceWorkload,
+        next: &InferenceWorkloadStatus,
+        advance: &Advance,
+    ) -> Result<(), ReconcileError> {
+        let context = &self.reconciler.context;
+        let before = workload.status.as_ref();
+        let mut told: Vec<Told> = advance
+            .transitions
+            .iter()
+            .map(|transition| events::of_transition(transition, next.decision.as_ref()))
+            .collect();
+        if status::differs(before, next) {
+            let written = status::write_status(&context.client, workload, next).await?;
+            self.remember(&written);
+            told.extend(events::of_status(before, next));
+        }
+        let before_id = before
+            .and_then(|before| before.decision.as_ref())
+            .map(|before| &before.id);
+        if let Some(decision) = &next.decision
+            && before_id != Some(&decision.id)
+        {
+            context.metrics.decided(&decision.outcome);
+        }
+        for transition in &advance.transitions {
+            let result = match transition {
+                Transition::Moved { .. } => "completed",
+                Transition::RolledBack { .. } => "rolled-back",
+                _ => continue,
+            };
+            context.metrics.moves.with_label_values(&[result]).inc();
+        }
+        events::tell(&context.events, &workload.object_ref(&()), &told);
+        Ok(())
+    }
+
+    async fn report_invalid(
+        &self,
+        error: &validate::SpecError,
+        observation: &Observation,
+    ) -> Result<Requeue, ReconcileError> {
+        let (endpoint, client_key, secret) = self.client_key().await;
+        let usage = self.usage();
+        let next = status::render(status::View {
+            facts: &self.facts,
+            validated: Err(error),
+            decision: None,
+            placement: self.facts.placement(),
+            just_ordered: false,
+            observation,
+            problems: &ChildProblems::new(),
+            endpoint: &endpoint,
+            client_key: &client_key,
+            usage: usage.as_ref(),
+            held_until: None,
+        });
+        self.publish(&self.facts.workload, &next, &Advance::default())
+            .await?;
+        secret?;
+        Ok(Requeue::OnChange)
+    }
+
+    fn remember(&self, workload: &InferenceWorkload) {
+        self.reconciler.memory.wrote(self.facts.uid(), workload);
+    }
+
+    /// When time alone may change something.
+    fn requeue(
+        &self,
+        (next, drain): (&InferenceWorkloadStatus, SignedDuration),
+        decision: &weir_placement::Decision,
+        advance: &Advance,
+        problems: &ChildProblems,
+    ) -> Requeue {
+        let now = self.facts.now;
+        let fresh_until = self
+            .facts
+            .price_books
+            .values()
+            .filter_map(|book| validate::fresh_until(book));
+        let usage = next.usage.as_ref().and_then(status::usage_due);
+        let step_since = advance
+            .placement
+            .as_ref()
+            .map(|placement| placement.step_since.0);
+        let after_step = |pause| step_since.map(|since| moves::after(since, pause));
+        let deadlines = [
+            advance.deadline,
+            after_step(moves::DRAIN_SETTLE),
+            after_step(drain),
+            decision.next_evaluation,
+            usage,
+            after_step(moves::ACK_TIMEOUT),
+        ];
+        let earliest = deadlines
+            .into_iter()
+            .flatten()
+            .chain(fresh_until)
+            .filter(|due| *due > now)
+            .min();
+        let due = earliest.map(|due| {
+            Duration::try_from(due.duration_since(now)).unwrap_or_default() + AFTER_DEADLINE
+        });
+        let again = (!problems.is_empty()).then_some(REFUSED_AGAIN);
+        let pauses = due.into_iter().chain(again);
+        Requeue::After(pauses.fold(memory::SECRET_INTERVAL, Duration::min))
+    }
+}

@@ -1,0 +1,208 @@
+//! Which changes make which workloads due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio_util::sync::CancellationToken;
+use weir_crds::InferenceWorkload;
+
+use super::Reconciler;
+use crate::cli::Plane;
+use crate::context::Context;
+use crate::queue::{self, Key};
+use crate::stores::{Change, Kind, Stores, Trigger};
+use crate::telemetry::TelemetryChange;
+
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Reconciles workloads until `stop`.
+pub async fn run(context: Context, stop: CancellationToken) {
+    let reconciler = Arc::new(Reconciler::new(context.clone()));
+    let triggers = stream::select(
+        cluster_triggers(context.stores.clone()),
+        telemetry_triggers(&context),
+    );
+    let watching = stop.clone();
+    let housekeeping = tokio::spawn({
+        let reconciler = Arc::clone(&reconciler);
+        async move {
+            let mut ticks = tokio::time::interval(METRICS_INTERVAL);
+            loop {
+                tokio::select! {
+                    () = watching.cancelled() => return,
+                    _ = ticks.tick() => reconciler.measure(Timestamp::now()),
+                }
+            }
+        }
+    });
+    let reconcile = move |key: Key| {
+        let reconciler = Arc::clone(&reconciler);
+        async move { reconciler.reconcile(&key).await }
+    };
+    queue::run(context.queue("workload"), triggers, reconcile, stop).await;
+    housekeeping.abort();
+}
+
+impl Reconciler {
+    /// Sets the age of the oldest route step that a gateway has not acknowledged, and forgets what is gone.
+    fn measure(&self, now: Timestamp) {
+        let workloads = self.context.stores.workloads.state();
+        for plane in [Plane::Local, Plane::Cloud] {
+            let ages = workloads
+                .iter()
+                .filter(|workload| Plane::from(workload.spec.data_policy.egress) == plane)
+                .filter_map(|workload| self.lag(workload, plane, now));
+            let oldest = ages.fold(0.0, f64::max);
+            self.context
+                .metrics
+                .route_ack_lag
+                .with_label_values(&[plane.as_str()])
+                .set(oldest);
+        }
+        let uids: std::collections::HashSet<String> = workloads
+            .iter()
+            .filter_map(|workload| workload.uid())
+            .collect();
+        self.memory.retain(|uid| uids.contains(uid));
+    }
+
+    fn lag(&self, workload: &InferenceWorkload, plane: Plane, now: Timestamp) -> Option<f64> {
+        let placement = workload.status.as_ref()?.placement.as_ref()?;
+        let uid = workload.metadata.uid.as_deref()?;
+        let acknowledged =
+            self.context
+                .telemetry
+                .acknowledged(plane, uid, placement.generation, placement.step);
+        let age = now.duration_since(placement.step_since.0);
+        (!acknowledged.is_all()).then(|| age.as_secs_f64().max(0.0))
+    }
+}
+
+fn cluster_triggers(stores: Stores) -> impl Stream<Item = Key> + Send {
+    let changes = stores.changes([
+        Kind::Workload,
+        Kind::Provider,
+        Kind::PriceBook,
+        Kind::Tier,
+        Kind::Model,
+        Kind::Policy,
+        Kind::Deployment,
+        Kind::Service,
+        Kind::EnginePod,
+    ]);
+    let first = stream::iter([Trigger::Missed]);
+    first
+        .chain(changes)
+        .flat_map(move |trigger| stream::iter(due(&stores, &trigger)))
+}
+
+/// The workloads that a change of the cluster concerns.
+fn due(stores: &Stores, trigger: &Trigger) -> Vec<Key> {
+    match trigger {
+        Trigger::Missed | Trigger::Listed(_) => stores
+            .workloads
+            .state()
+            .iter()
+            .map(|workload| Key::of(workload.as_ref()))
+            .collect(),
+        Trigger::Changed(change) if change.kind == Kind::Workload => vec![Key {
+            namespace: change.namespace.clone(),
+            name: change.name.clone(),
+        }],
+        Trigger::Changed(change) => match &change.workload_uid {
+            Some(uid) => stores
+                .workload_by_uid(uid)
+                .map(|workload| Key::of(workload.as_ref()))
+                .into_iter()
+                .collect(),
+            None => users(stores, change),
+        },
+    }
+}
+
+/// The workloads that name the changed object.
+fn users(stores: &Stores, change: &Change) -> Vec<Key> {
+    let name = &change.name;
+    let providers_of_book: Vec<String> = match change.kind {
+        Kind::PriceBook => stores
+            .providers
+            .state_filter(|provider| {
+                provider
+                    .spec
+                    .price_book_ref
+                    .as_ref()
+                    .is_some_and(|book| book.name == *name)
+            })
+            .iter()
+            .map(|provider| provider.name_any())
+            .collect(),
+        _ => Vec::new(),
+    };
+    let uses = |workload: &InferenceWorkload| match change.kind {
+        Kind::Policy => {
+            let policy = workload.spec.placement.policy_ref.as_ref();
+            policy.is_some_and(|policy| policy.name == *name)
+        }
+        Kind::Provider => names_provider(workload, |provider| provider == name),
+        Kind::PriceBook => names_provider(workload, |provider| {
+            providers_of_book.iter().any(|each| each == provider)
+        }),
+        Kind::Tier => locals(workload).any(|local| local.tiers.contains(name)),
+        Kind::Model => locals(workload).any(|local| local.model_ref.name == *name),
+        _ => false,
+    };
+    stores
+        .workloads
+        .state_filter(uses)
+        .iter()
+        .map(|workload| Key::of(workload.as_ref()))
+        .collect()
+}
+
+fn locals(workload: &InferenceWorkload) -> impl Iterator<Item = &weir_crds::workload::LocalTarget> {
+    workload
+        .spec
+        .targets
+        .iter()
+        .filter_map(|target| target.local.as_ref())
+}
+
+fn names_provider(workload: &InferenceWorkload, is_meant: impl Fn(&str) -> bool) -> bool {
+    let externals = workload
+        .spec
+        .targets
+        .iter()
+        .filter_map(|target| target.external.as_ref());
+    externals
+        .into_iter()
+        .any(|external| is_meant(&external.provider_ref.name))
+}
+
+fn telemetry_triggers(context: &Context) -> impl Stream<Item = Key> + Send + use<> {
+    let stores = context.stores.clone();
+    let changes = context.telemetry.subscribe();
+    changes.flat_map(move |change| stream::iter(concerned(&stores, &change)))
+}
+
+/// The workloads that a change of telemetry concerns. Providers and nodes come by way of the status that they change.
+fn concerned(stores: &Stores, change: &TelemetryChange) -> Vec<Key> {
+    let keys = |workloads: Vec<Arc<InferenceWorkload>>| -> Vec<Key> {
+        workloads
+            .iter()
+            .map(|workload| Key::of(workload.as_ref()))
+            .collect()
+    };
+    match change {
+        TelemetryChange::Workload(uid) => keys(stores.workload_by_uid(uid).into_iter().collect()),
+        TelemetryChange::Gateways(plane) => keys(
+            stores
+                .workloads
+                .state_filter(|workload| Plane::from(workload.spec.data_policy.egress) == *plane),
+        ),
+        TelemetryChange::Provider(_) | TelemetryChange::Node(_) => Vec::new(),
+        TelemetryChange::Missed => keys(stores.workloads.state()),
+    }
+}

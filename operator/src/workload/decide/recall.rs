@@ -1,0 +1,74 @@
+//! The previous decision, as far as status remembers it.
+
+use weir_crds::InferenceWorkloadStatus;
+use weir_crds::decision as status;
+use weir_placement::{
+    Confirmation, Decision, DecisionInputs, DemandFigures, DemandOrigin, MilliTokensPerSecond,
+    Percent, PriceBookRef, Remembered, RequestsPerMonth, Tokens,
+};
+
+use super::from_name;
+
+/// `None` when status has no decision, or one that another version wrote.
+pub(super) fn recall(status: &InferenceWorkloadStatus) -> Option<Decision> {
+    let decision = status.decision.as_ref()?;
+    let remembered = Remembered {
+        id: decision.id.clone(),
+        trigger: from_name(&decision.trigger)?,
+        outcome: from_name(&decision.outcome)?,
+        reason: from_name(&decision.reason)?,
+        message: decision.message.clone(),
+        target: decision.target.clone(),
+        inputs: inputs(
+            &decision.inputs,
+            status.observed_generation.unwrap_or_default(),
+        ),
+        weighted_targets: status
+            .placement
+            .iter()
+            .flat_map(|placement| &placement.weights)
+            .map(|weight| weight.target.clone())
+            .collect(),
+        confirmation: decision.confirmation.as_ref().map(confirmation),
+    };
+    Some(remembered.recall())
+}
+
+fn confirmation(confirmation: &status::Confirmation) -> Confirmation {
+    Confirmation {
+        target: confirmation.target.clone(),
+        count: u32::try_from(confirmation.count).unwrap_or(0),
+        since: confirmation.since.0,
+        last: confirmation.last.0,
+    }
+}
+
+fn inputs(inputs: &status::DecisionInputs, generation: i64) -> DecisionInputs {
+    let tokens = |count: Option<i64>| Tokens::new(u64::try_from(count?).ok()?).ok();
+    let requests = |count: i64| RequestsPerMonth::new(u64::try_from(count).ok()?).ok();
+    let percent = |share: i32| Percent::new(u64::try_from(share).ok()?).ok();
+    let rate = |whole: i64| MilliTokensPerSecond::from_whole(u64::try_from(whole).ok()?).ok();
+    let name = |name: &Option<String>| name.clone().unwrap_or_default();
+    DecisionInputs {
+        generation,
+        policy: None,
+        demand: DemandFigures {
+            requests_per_month: inputs.requests_per_month.and_then(requests),
+            input_p50: tokens(inputs.input_tokens),
+            input_p95: None,
+            output_p50: tokens(inputs.output_tokens),
+            output_p95: None,
+            cached_input: inputs.cached_input_percent.and_then(percent),
+        },
+        demand_source: from_name(&name(&inputs.demand_source)).unwrap_or(DemandOrigin::Unknown),
+        demand_confidence: from_name(&name(&inputs.demand_confidence)),
+        throughput: inputs.tokens_per_second.and_then(rate),
+        throughput_source: from_name(&name(&inputs.throughput_source)),
+        utilization: inputs.utilization_percent.and_then(percent),
+        price_book: inputs.price_book.as_ref().map(|book| PriceBookRef {
+            name: book.name.clone(),
+            revision: book.revision.clone(),
+            as_of: book.as_of.as_ref().map(|time| time.0),
+        }),
+    }
+}

@@ -1,0 +1,284 @@
+//! Reads everything that a reconcile of one workload needs: from the stores, from telemetry, and, for pods that hang on
+//! their volumes, from the cluster's events. Writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::ListParams;
+use kube::runtime::reflector::Store;
+use kube::{Api, Resource, ResourceExt};
+use weir_crds::tier::Sharing;
+use weir_crds::usage::Usage;
+use weir_crds::{GPUTier, InferenceWorkload};
+use weir_placement::{Percent, Utilization};
+
+use super::facts::{Children, Facts, TargetTraffic, Traffic};
+use super::moves::Acknowledgement;
+use crate::cli::Plane;
+use crate::context::Context;
+use crate::stores::Stores;
+use crate::telemetry::{Acknowledged, Processor};
+
+/// A pod that has a node but no running container for this long is asked about.
+const MOUNT_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
+
+/// Reads what concerns a workload. Events that cannot be listed only leave a reason less exact.
+pub async fn dereference(
+    context: &Context,
+    workload: Arc<InferenceWorkload>,
+    now: Timestamp,
+) -> Facts {
+    let stores = &context.stores;
+    let spec = &workload.spec;
+    let uid = workload.metadata.uid.clone().unwrap_or_default();
+    let locals = || {
+        spec.targets
+            .iter()
+            .filter_map(|target| target.local.as_ref())
+    };
+    let externals = || {
+        spec.targets
+            .iter()
+            .filter_map(|target| target.external.as_ref())
+    };
+    let models = named(
+        &stores.models,
+        locals().map(|local| local.model_ref.name.as_str()),
+    );
+    let providers = named(
+        &stores.providers,
+        externals().map(|external| external.provider_ref.name.as_str()),
+    );
+    let price_books = named(
+        &stores.price_books,
+        providers
+            .values()
+            .filter_map(|provider| Some(provider.spec.price_book_ref.as_ref()?.name.as_str())),
+    );
+    let tiers = named(
+        &stores.tiers,
+        locals().flat_map(|local| local.tiers.iter().map(String::as_str)),
+    );
+    let utilization = tiers
+        .iter()
+        .map(|(name, tier)| (name.clone(), utilization(context, tier)))
+        .collect();
+    let policy = spec
+        .placement
+        .policy_ref
+        .as_ref()
+        .and_then(|policy| Stores::get(&stores.policies, None, &policy.name));
+    let children = children(context, &uid, now).await;
+    let traffic = traffic(context, &workload, now);
+    Facts {
+        now,
+        policy,
+        models,
+        providers,
+        price_books,
+        tiers,
+        utilization,
+        children,
+        traffic,
+        workload,
+    }
+}
+
+fn named<'a, K>(store: &Store<K>, names: impl Iterator<Item = &'a str>) -> BTreeMap<String, Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    names
+        .filter_map(|name| Some((name.to_owned(), Stores::get(store, None, name)?)))
+        .collect()
+}
+
+/// How busy a tier is. An agent that once wrote its node's object and is silent now was lost; one that never did is none.
+fn utilization(context: &Context, tier: &GPUTier) -> Utilization {
+    let selected = |labels: &BTreeMap<String, String>| {
+        let mut wanted = tier.spec.node_selector.iter();
+        wanted.all(|(key, value)| labels.get(key) == Some(value))
+    };
+    let nodes = context
+        .stores
+        .nodes
+        .state_filter(|node| selected(node.labels()));
+    let names: Vec<String> = nodes.iter().map(|node| node.name_any()).collect();
+    let processor = match tier.spec.sharing {
+        Sharing::CPU => Processor::Cpu,
+        _ => Processor::Gpu,
+    };
+    let known = context
+        .telemetry
+        .utilization(names.iter().map(String::as_str), processor);
+    match known.percent {
+        Some(percent) => Utilization::Known(Percent::clamped(percent.into())),
+        None => {
+            let reported = names.iter().any(|name| {
+                Stores::get(&context.stores.gpu_nodes, None, name)
+                    .is_some_and(|node| node.status.is_some())
+            });
+            if reported {
+                Utilization::Lost
+            } else {
+                Utilization::NotReported
+            }
+        }
+    }
+}
+
+async fn children(context: &Context, uid: &str, now: Timestamp) -> Children {
+    let stores = &context.stores;
+    let pods = Stores::children_of(&stores.engine_pods, uid);
+    let mut mount_failures = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| hangs_on_volumes(pod, now)) {
+        if let Some(message) = mount_failure(context, pod).await {
+            mount_failures.insert(pod.uid().unwrap_or_default(), message);
+        }
+    }
+    Children {
+        deployments: Stores::children_of(&stores.deployments, uid),
+        services: Stores::children_of(&stores.services, uid),
+        pods,
+        mount_failures,
+    }
+}
+
+fn hangs_on_volumes(pod: &Pod, now: Timestamp) -> bool {
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    let creating = status.container_statuses.iter().flatten().any(|container| {
+        let waiting = container
+            .state
+            .as_ref()
+            .and_then(|state| state.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("ContainerCreating"))
+    });
+    let old = status
+        .start_time
+        .as_ref()
+        .is_some_and(|start| now.duration_since(start.0) > MOUNT_PATIENCE);
+    creating && old && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Attaching and mounting leave no trace in a pod's status; only events tell why it hangs.
+async fn mount_failure(context: &Context, pod: &Pod) -> Option<String> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let api = Api::<Event>::namespaced(context.client.clone(), &namespace);
+    let of_pod = format!("involvedObject.uid={}", pod.uid().unwrap_or_default());
+    let params = ListParams::default().fields(&of_pod).limit(50);
+    let events = match api.list(&params).await {
+        Ok(events) => events.items,
+        Err(error) => {
+            tracing::debug!(pod = %pod.name_any(), %error, "events of a pod cannot be listed");
+            return None;
+        }
+    };
+    let failed = |event: &&Event| {
+        matches!(
+            event.reason.as_deref(),
+            Some("FailedAttachVolume" | "FailedMount")
+        )
+    };
+    let last = events.iter().filter(failed).max_by_key(|event| {
+        let time = event.last_timestamp.as_ref().map(|time| time.0);
+        time.or(event.event_time.as_ref().map(|time| time.0))
+    });
+    last.and_then(|event| event.message.clone())
+}
+
+fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> Traffic {
+    let telemetry = &context.telemetry;
+    let uid = workload.metadata.uid.as_deref().unwrap_or_default();
+    let plane = Plane::from(workload.spec.data_policy.egress);
+    let placement = workload
+        .status
+        .as_ref()
+        .and_then(|status| status.placement.as_ref());
+    let (generation, step) =
+        placement.map_or((0, 0), |placement| (placement.generation, placement.step));
+    let first_step = placement
+        .and_then(|placement| placement.r#move.as_ref())
+        .and_then(|ongoing| ongoing.canary_step)
+        .map_or(step, |canary_step| step - i64::from(canary_step));
+    let mut names: BTreeSet<String> = workload
+        .spec
+        .targets
+        .iter()
+        .map(|target| target.name.clone())
+        .collect();
+    if let Some(placement) = placement {
+        names.insert(placement.target.clone());
+        names.extend(placement.weights.iter().map(|weight| weight.target.clone()));
+        if let Some(ongoing) = &placement.r#move {
+            names.extend([ongoing.from.clone(), ongoing.to.clone()]);
+        }
+    }
+    let targets = names.into_iter().map(|target| {
+        let counters = telemetry.counters_since(uid, &target, first_step);
+        let seen = TargetTraffic {
+            requests: counters.requests,
+            errors: counters.errors,
+            in_flight: telemetry.in_flight(plane, uid, &target),
+            woken: telemetry.wake_requested(uid, &target),
+            ttft_p95: telemetry.ttft_p95(uid, &target),
+        };
+        (target, seen)
+    });
+    Traffic {
+        targets: targets.collect(),
+        acknowledged: telemetry.acknowledged(plane, uid, generation, step).into(),
+        settled: telemetry
+            .acknowledged_by_all_pods(plane, uid, generation, step)
+            .into(),
+        demand: telemetry.demand(uid, now),
+        usage: usage(context, workload, uid),
+    }
+}
+
+impl From<Acknowledged> for Acknowledgement {
+    fn from(acknowledged: Acknowledged) -> Self {
+        match acknowledged {
+            Acknowledged::All => Self::All,
+            Acknowledged::Waiting(mut pods) => {
+                pods.sort();
+                Self::Waiting(pods)
+            }
+        }
+    }
+}
+
+/// What was metered, as status has it; without a time.
+fn usage(context: &Context, workload: &InferenceWorkload, uid: &str) -> Option<Usage> {
+    let metered = context.telemetry.usage(uid)?;
+    let total = metered.total();
+    let is_local = |name: &str| {
+        let targets = workload.spec.targets.iter();
+        targets
+            .into_iter()
+            .any(|target| target.name == name && target.local.is_some())
+    };
+    let local: u64 = metered
+        .targets
+        .iter()
+        .filter(|(name, _)| is_local(name))
+        .map(|(_, sums)| sums.requests)
+        .sum();
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let share = (total.requests > 0).then(|| local.saturating_mul(100) / total.requests);
+    Some(Usage {
+        since: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            metered.since,
+        )),
+        updated: None,
+        requests: number(total.requests),
+        errors: number(total.errors),
+        input_tokens: number(total.input_tokens),
+        cached_input_tokens: number(total.cached_input_tokens),
+        output_tokens: number(total.output_tokens),
+        local_share_percent: share.and_then(|share| i32::try_from(share).ok()),
+    })
+}

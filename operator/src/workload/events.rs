@@ -1,0 +1,198 @@
+//! Events of a workload: what transitions are told as. Pure but for the telling.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use weir_crds::InferenceWorkloadStatus;
+use weir_crds::condition::types;
+use weir_crds::decision::Decision;
+
+use super::failure::Reason;
+use super::moves::Transition;
+use crate::events::{Events, Type};
+
+/// One event before it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// The reason, in one CamelCase word group.
+    pub reason: &'static str,
+    /// The reason in one sentence.
+    pub message: String,
+}
+
+fn normal(reason: &'static str, message: String) -> Told {
+    Told {
+        warning: false,
+        reason,
+        message,
+    }
+}
+
+fn warning(reason: &'static str, message: String) -> Told {
+    Told {
+        warning: true,
+        reason,
+        message,
+    }
+}
+
+/// What a transition is told as.
+pub fn of_transition(transition: &Transition, decision: Option<&Decision>) -> Told {
+    let why = decision.map_or("", |decision| decision.message.as_str());
+    match transition {
+        Transition::Placed { target } => normal("PlacementSelected", format!("{target}: {why}")),
+        Transition::MoveStarted { from, to } => {
+            normal("MoveStarted", format!("from {from} to {to}: {why}"))
+        }
+        Transition::LeftAtOnce { from, to: Some(to) } => warning(
+            "PlacementMoved",
+            format!("from {from} to {to} at once: {why}"),
+        ),
+        Transition::LeftAtOnce { from, to: None } => warning(
+            "PlacementLost",
+            format!("{from} may no longer serve: {why}"),
+        ),
+        Transition::CanaryStep { to, weight } => {
+            normal("CanaryStep", format!("{to} gets {weight} % of the traffic"))
+        }
+        Transition::DrainStarted { from } => normal(
+            "DrainStarted",
+            format!("{from} gets no more traffic; its requests end"),
+        ),
+        Transition::DrainCompleted { from } => {
+            normal("DrainCompleted", format!("no request runs on {from}"))
+        }
+        Transition::DrainTimedOut { from } => warning(
+            "DrainTimedOut",
+            format!("requests still ran on {from} when the time was up"),
+        ),
+        Transition::Moved { from, to } => {
+            normal("PlacementMoved", format!("from {from} to {to}: {why}"))
+        }
+        Transition::RolledBack { from, to, reason } => warning(
+            "MoveRolledBack",
+            format!("{to} failed ({reason}); {from} has the traffic"),
+        ),
+        Transition::Abandoned { from, to } => normal(
+            "MoveAbandoned",
+            format!("not to {to} after all; {from} has the traffic: {why}"),
+        ),
+        Transition::ScaledToZero {
+            target,
+            replicas: 0,
+        } => normal("ScaledToZero", format!("{target} is idle and sleeps")),
+        Transition::ScaledToZero { target, replicas } => normal(
+            "ScaledDown",
+            format!("{target} is idle and keeps {replicas} replicas"),
+        ),
+        Transition::WokenUp { target } => normal(
+            "WokenUp",
+            format!("a request came for {target} while it was asleep"),
+        ),
+    }
+}
+
+/// What a change of status is told as: holds, residency, waiting, loading.
+pub fn of_status(
+    before: Option<&InferenceWorkloadStatus>,
+    after: &InferenceWorkloadStatus,
+) -> Vec<Told> {
+    let mut told = Vec::new();
+    told.extend(held(before, after));
+    told.extend(residency(before, after));
+    told.extend(local(before, after));
+    told
+}
+
+fn held(before: Option<&InferenceWorkloadStatus>, after: &InferenceWorkloadStatus) -> Option<Told> {
+    let decision = after.decision.as_ref()?;
+    let known = before.and_then(|before| before.decision.as_ref());
+    let same = known
+        .is_some_and(|known| known.outcome == decision.outcome && known.reason == decision.reason);
+    (decision.outcome == "Hold" && !same).then(|| {
+        normal(
+            "PlacementHeld",
+            format!("{}: {}", decision.reason, decision.message),
+        )
+    })
+}
+
+fn residency(
+    before: Option<&InferenceWorkloadStatus>,
+    after: &InferenceWorkloadStatus,
+) -> Option<Told> {
+    let denied = |status: &InferenceWorkloadStatus| -> Vec<String> {
+        let candidates = status
+            .decision
+            .iter()
+            .flat_map(|decision| &decision.candidates);
+        candidates
+            .flat_map(|candidate| &candidate.rejected_by)
+            .filter(|rejection| rejection.gate == "Residency" || rejection.gate == "ProviderTerms")
+            .map(|rejection| rejection.message.clone())
+            .collect()
+    };
+    let known = before.map(denied).unwrap_or_default();
+    let fresh: Vec<String> = denied(after)
+        .into_iter()
+        .filter(|message| !known.contains(message))
+        .collect();
+    (!fresh.is_empty()).then(|| warning("ResidencyDenied", fresh.join("; ")))
+}
+
+fn local(
+    before: Option<&InferenceWorkloadStatus>,
+    after: &InferenceWorkloadStatus,
+) -> Option<Told> {
+    let condition = |status: &InferenceWorkloadStatus| {
+        status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == types::LOCAL_READY)
+            .map(|condition| (condition.reason.clone(), condition.message.clone()))
+    };
+    let (reason, message) = condition(after)?;
+    let known = before.and_then(condition).map(|(reason, _)| reason);
+    if known.as_ref() == Some(&reason) {
+        return None;
+    }
+    match reason.as_str() {
+        "Serving" => Some(normal("ModelLoaded", message)),
+        "Starting" => Some(normal("ModelLoading", message)),
+        "NoTraffic" => None,
+        "WaitingForGPU" => Some(warning("WaitingForGPU", message)),
+        reason if is_load_failure(reason) => {
+            Some(warning("ModelLoadFailed", format!("{reason}: {message}")))
+        }
+        reason => Some(warning("LocalNotReady", format!("{reason}: {message}"))),
+    }
+}
+
+fn is_load_failure(reason: &str) -> bool {
+    [
+        Reason::ChecksumMismatch,
+        Reason::ModelNotFound,
+        Reason::ModelInvalid,
+        Reason::OutOfMemory,
+        Reason::CrashLooping,
+    ]
+    .iter()
+    .any(|each| each.as_str() == reason)
+}
+
+/// Tells them.
+pub fn tell(events: &Events, object: &ObjectReference, told: &[Told]) {
+    for Told {
+        warning,
+        reason,
+        message,
+    } in told
+    {
+        let type_ = if *warning {
+            Type::Warning
+        } else {
+            Type::Normal
+        };
+        events.note(object, type_, reason, message.clone());
+    }
+}

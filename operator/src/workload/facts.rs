@@ -1,0 +1,136 @@
+//! What is known of one workload and of everything that it refers to, at one moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use weir_crds::usage::Usage;
+use weir_crds::{
+    GPUTier, InferencePlacementPolicy, InferencePriceBook, InferenceProvider, InferenceWorkload,
+    ModelProfile,
+};
+use weir_placement::{Millis, ObservedDemand, Utilization};
+
+use super::moves::Acknowledgement;
+
+/// What is known of one workload and of everything that it refers to. Nothing here was written; all of it was read.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The present moment.
+    pub now: Timestamp,
+    /// The workload.
+    pub workload: Arc<InferenceWorkload>,
+    /// The policy that it names.
+    pub policy: Option<Arc<InferencePlacementPolicy>>,
+    /// The profiles that it names, those that exist.
+    pub models: BTreeMap<String, Arc<ModelProfile>>,
+    /// The providers that it names, those that exist.
+    pub providers: BTreeMap<String, Arc<InferenceProvider>>,
+    /// The price books that those name.
+    pub price_books: BTreeMap<String, Arc<InferencePriceBook>>,
+    /// The tiers that it names, those that exist.
+    pub tiers: BTreeMap<String, Arc<GPUTier>>,
+    /// How busy those tiers are.
+    pub utilization: BTreeMap<String, Utilization>,
+    /// What exists in the cluster on its behalf.
+    pub children: Children,
+    /// What the gateways say of it.
+    pub traffic: Traffic,
+}
+
+/// What exists in the cluster on behalf of a workload, by the labels of its UID.
+#[derive(Clone, Debug, Default)]
+pub struct Children {
+    /// Deployments.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// Services.
+    pub services: Vec<Arc<Service>>,
+    /// Pods.
+    pub pods: Vec<Arc<Pod>>,
+    /// What the cluster said last about mounting the volumes of a pod, by the pod's UID.
+    pub mount_failures: BTreeMap<String, String>,
+}
+
+/// What the gateways say of a workload.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// Whether every ready gateway has the present step.
+    pub acknowledged: Acknowledgement,
+    /// Whether every gateway has it, unready and terminating ones among them.
+    pub settled: Acknowledgement,
+    /// By target.
+    pub targets: BTreeMap<String, TargetTraffic>,
+    /// Demand as far as it was metered.
+    pub demand: Option<ObservedDemand>,
+    /// What was metered since the operator leads, to be added to what status has.
+    pub usage: Option<Usage>,
+}
+
+/// What the gateways say of one target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetTraffic {
+    /// Requests since the move's first canary step.
+    pub requests: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Requests that run on it.
+    pub in_flight: Option<u64>,
+    /// When a request last came for it while it had no ready replica.
+    pub woken: Option<Timestamp>,
+    /// Time to first token at the 95th percentile.
+    pub ttft_p95: Option<Millis>,
+}
+
+impl Facts {
+    /// The workload's UID; empty for an object that was never stored.
+    pub fn uid(&self) -> &str {
+        self.workload.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The workload's name.
+    pub fn name(&self) -> &str {
+        self.workload.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The workload's namespace.
+    pub fn namespace(&self) -> &str {
+        self.workload
+            .metadata
+            .namespace
+            .as_deref()
+            .unwrap_or_default()
+    }
+
+    /// Generation of the spec.
+    pub fn generation(&self) -> i64 {
+        self.workload.metadata.generation.unwrap_or_default()
+    }
+
+    /// The placement in status.
+    pub fn placement(&self) -> Option<&weir_crds::placement::Placement> {
+        self.workload.status.as_ref()?.placement.as_ref()
+    }
+
+    /// Replicas that the Deployment of a target orders; `None` when there is none.
+    pub fn existing_replicas(&self, target: &str) -> Option<i32> {
+        let deployment = self.deployment(target)?;
+        let spec = deployment.spec.as_ref();
+        Some(spec.and_then(|spec| spec.replicas).unwrap_or(1))
+    }
+
+    /// The tier that the Deployment of a target was built for.
+    pub fn existing_tier(&self, target: &str) -> Option<String> {
+        let annotations = self.deployment(target)?.metadata.annotations.as_ref()?;
+        annotations.get(super::build::ANNOTATION_TIER).cloned()
+    }
+
+    fn deployment(&self, target: &str) -> Option<&Deployment> {
+        let deployments = self.children.deployments.iter();
+        deployments
+            .filter(|each| super::labels::target_of(&each.metadata) == Some(target))
+            .map(AsRef::as_ref)
+            .next()
+    }
+}

@@ -1,0 +1,105 @@
+//! What a reconciler remembers to spare requests. All of it can be lost: the cluster and status restore it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+use weir_crds::InferenceWorkload;
+use weir_crds::usage::Usage;
+
+/// A Secret that was deleted comes back within this time.
+pub(super) const SECRET_INTERVAL: Duration = Duration::from_secs(600);
+/// A watch that lags behind our own writes for longer than this is not waited for: the version check guards writes.
+const OWN_WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+pub(super) struct Memory(Mutex<HashMap<String, OfWorkload>>);
+
+#[derive(Default)]
+struct OfWorkload {
+    secret: Option<(String, Instant)>,
+    written: Option<(u64, Instant)>,
+    usage_base: Option<Usage>,
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, OfWorkload>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a workload that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// Forgets every workload that does not exist.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.lock().retain(|uid, _| exists(uid));
+    }
+
+    /// Whether the Secret has to be written, or written again.
+    pub fn secret_is_due(&self, uid: &str, name: &str) -> bool {
+        let known = self.lock();
+        let written = known.get(uid).and_then(|known| known.secret.as_ref());
+        written.is_none_or(|(written, at)| written != name || at.elapsed() >= SECRET_INTERVAL)
+    }
+
+    pub fn secret_written(&self, uid: &str, name: &str) {
+        let secret = Some((name.to_owned(), Instant::now()));
+        self.lock().entry(uid.to_owned()).or_default().secret = secret;
+    }
+
+    /// Notes the version that our write gave.
+    pub fn wrote(&self, uid: &str, workload: &InferenceWorkload) {
+        let Some(version) = version(workload) else {
+            return;
+        };
+        let written = Some((version, Instant::now()));
+        self.lock().entry(uid.to_owned()).or_default().written = written;
+    }
+
+    /// Whether what the store has is from before our last write.
+    pub fn is_older_than_own_write(&self, uid: &str, workload: &InferenceWorkload) -> bool {
+        let known = self.lock();
+        let written = known.get(uid).and_then(|known| known.written);
+        match (written, version(workload)) {
+            (Some((written, at)), Some(seen)) => {
+                seen < written && at.elapsed() < OWN_WRITE_PATIENCE
+            }
+            _ => false,
+        }
+    }
+
+    /// What status had beyond the gateways' own counts when this process first looked.
+    pub fn usage_base(&self, uid: &str, first: impl FnOnce() -> Usage) -> Usage {
+        self.lock()
+            .entry(uid.to_owned())
+            .or_default()
+            .usage_base
+            .get_or_insert_with(first)
+            .clone()
+    }
+}
+
+/// Versions of one kind can be compared since Kubernetes 1.35; elsewhere what is no number is not compared.
+fn version(workload: &InferenceWorkload) -> Option<u64> {
+    workload.resource_version()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_is_written_once_and_again_after_ten_minutes_or_a_rotation() {
+        let memory = Memory::default();
+        assert!(memory.secret_is_due("u", "a-key"));
+        memory.secret_written("u", "a-key");
+        assert!(!memory.secret_is_due("u", "a-key"));
+        assert!(memory.secret_is_due("u", "a-key-1"));
+        tokio::time::advance(SECRET_INTERVAL).await;
+        assert!(memory.secret_is_due("u", "a-key"));
+    }
+}

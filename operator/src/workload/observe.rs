@@ -1,0 +1,155 @@
+//! What moves need to know of targets and gateways, from what was read. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use weir_crds::placement::Location;
+use weir_crds::workload::Target;
+
+use super::facts::Facts;
+use super::failure::{self, Reason};
+use super::moves::{Observed, TargetObserved, Usable};
+use super::{labels, validate};
+
+/// What is seen of every target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// As moves see it.
+    pub observed: Observed,
+    /// Why local targets are not ready, by target.
+    pub diagnoses: BTreeMap<String, (Reason, String)>,
+    /// Ready replicas of local targets, by target.
+    pub ready_replicas: BTreeMap<String, i32>,
+}
+
+/// Looks at every target of the spec, and at those that status still has.
+pub fn observe(facts: &Facts) -> Observation {
+    let mut diagnoses = BTreeMap::new();
+    let mut ready_replicas = BTreeMap::new();
+    let mut targets = BTreeMap::new();
+    for target in &facts.workload.spec.targets {
+        let name = &target.name;
+        let mut seen = traffic(facts, name);
+        if let Some(external) = &target.external {
+            let provider = facts.providers.get(&external.provider_ref.name);
+            // Before the first probe nothing speaks against a provider; the canary finds out what does.
+            let answers =
+                provider.is_some_and(|provider| validate::healthy(provider) != Some(false));
+            seen.usable = if answers { Usable::Yes } else { Usable::No };
+        } else {
+            let local = local(facts, target);
+            seen.usable = local.usable;
+            seen.failure = local.diagnosis.as_ref().map(failure::as_failure);
+            ready_replicas.insert(name.clone(), local.ready);
+            if let Some(diagnosis) = local.diagnosis {
+                diagnoses.insert(name.clone(), diagnosis);
+            }
+        }
+        targets.insert(name.clone(), seen);
+    }
+    for name in facts.traffic.targets.keys() {
+        targets
+            .entry(name.clone())
+            .or_insert_with(|| traffic(facts, name));
+    }
+    Observation {
+        observed: Observed {
+            targets,
+            acknowledged: facts.traffic.acknowledged.clone(),
+            settled: facts.traffic.settled.clone(),
+        },
+        diagnoses,
+        ready_replicas,
+    }
+}
+
+fn traffic(facts: &Facts, target: &str) -> TargetObserved {
+    let seen = facts
+        .traffic
+        .targets
+        .get(target)
+        .cloned()
+        .unwrap_or_default();
+    TargetObserved {
+        usable: Usable::No,
+        failure: None,
+        replicas: facts.existing_replicas(target),
+        requests: seen.requests,
+        errors: seen.errors,
+        in_flight: seen.in_flight,
+        woken: seen.woken,
+    }
+}
+
+struct Local {
+    usable: Usable,
+    ready: i32,
+    diagnosis: Option<(Reason, String)>,
+}
+
+fn local(facts: &Facts, target: &Target) -> Local {
+    let of_target = |meta| labels::target_of(meta) == Some(target.name.as_str());
+    let deployment = facts
+        .children
+        .deployments
+        .iter()
+        .find(|deployment| of_target(&deployment.metadata))
+        .map(AsRef::as_ref);
+    let pods: Vec<&Pod> = facts
+        .children
+        .pods
+        .iter()
+        .filter(|pod| of_target(&pod.metadata))
+        .map(AsRef::as_ref)
+        .collect();
+    let wanted = deployment
+        .and_then(|deployment| deployment.spec.as_ref()?.replicas)
+        .unwrap_or(0);
+    let ready = deployment.map_or(0, ready_replicas);
+    let usable = if ready > 0 && ready >= wanted && is_current(deployment) {
+        Usable::Yes
+    } else if ready > 0 {
+        Usable::Partly
+    } else {
+        Usable::No
+    };
+    let diagnosis = (wanted > 0 && usable != Usable::Yes)
+        .then(|| failure::diagnose(deployment, &pods, &facts.children.mount_failures))
+        .flatten();
+    Local {
+        usable,
+        ready,
+        diagnosis,
+    }
+}
+
+fn ready_replicas(deployment: &Deployment) -> i32 {
+    let status = deployment.status.as_ref();
+    status.and_then(|status| status.ready_replicas).unwrap_or(0)
+}
+
+/// Whether what is ready is what was last applied, and not pods of the spec before.
+fn is_current(deployment: Option<&Deployment>) -> bool {
+    let Some(deployment) = deployment else {
+        return false;
+    };
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(0);
+    deployment.status.as_ref().is_some_and(|status| {
+        status.observed_generation >= deployment.metadata.generation
+            && status.updated_replicas.unwrap_or(0) >= wanted
+    })
+}
+
+/// Where a target is.
+pub fn location(target: &Target) -> Location {
+    if target.external.is_some() {
+        Location::External
+    } else {
+        Location::Local
+    }
+}

@@ -1,0 +1,353 @@
+//! From what was read to what can be decided by: every quantity parsed, every reference resolved. Pure; what is wrong
+//! becomes a problem with a reason, never a panic.
+
+mod rules;
+mod targets;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use weir_crds::InferencePlacementPolicySpec;
+use weir_crds::placement::{Phase, Placement};
+use weir_crds::policy::Connectivity as DeclaredConnectivity;
+use weir_crds::quantity::{self, QuantityError};
+use weir_crds::workload::{
+    DemandSource as DeclaredSource, Egress as DeclaredEgress, InferenceWorkloadSpec, PlacementMode,
+    SelfHosting as DeclaredHosting, TokenQuantiles,
+};
+use weir_placement::{
+    Capability, ConfirmationRule, Connectivity, CurrentPlacement, Demand, DemandFigures,
+    DemandSource, Egress, MicroUsd, Millis, MinQuality, Mode, PendingMove, Percent,
+    PlacementPolicy, Policy, RequestsPerMonth, Score, Seconds, SelfHosting, TierState, Tokens,
+    UnitError, WorkloadInput,
+};
+
+use super::facts::Facts;
+use super::moves::Rules;
+
+pub(crate) use targets::{fresh_until, healthy, is_fresh};
+
+/// What a workload is decided by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Validated {
+    /// The workload as the decision sees it.
+    pub input: WorkloadInput,
+    /// The tiers that it names.
+    pub tiers: BTreeMap<String, TierState>,
+    /// The policy that governs it.
+    pub policy: Policy,
+    /// What the spec says about moves.
+    pub rules: Rules,
+    /// What is wrong with the objects that it refers to.
+    pub unresolved: Vec<Problem>,
+    /// What exists but was not looked at by its controller yet, or may be created in a moment.
+    pub pending: Vec<String>,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The reason, in one CamelCase word group.
+    pub reason: &'static str,
+    /// The reason in one sentence.
+    pub message: String,
+}
+
+/// Why a spec cannot be acted on. The schema refuses most of these; what passes it must not be guessed at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// A quantity that cannot be read.
+    #[error("{field}: {source}")]
+    Quantity {
+        /// Path of the field.
+        field: String,
+        /// What is wrong with it.
+        source: QuantityError,
+    },
+    /// A number that is out of range.
+    #[error("{field}: {source}")]
+    Unit {
+        /// Path of the field.
+        field: String,
+        /// What is wrong with it.
+        source: UnitError,
+    },
+    /// A resource quantity that Kubernetes would refuse.
+    #[error("{field}: {value:?} is not a resource quantity")]
+    Resource {
+        /// Path of the field.
+        field: String,
+        /// The text that was given.
+        value: String,
+    },
+    /// Neither local nor external, or both.
+    #[error("target {0} has not exactly one of local and external")]
+    Target(String),
+    /// A pinned workload without a pin.
+    #[error("placement.mode Pinned needs placement.pinnedTarget")]
+    PinMissing,
+}
+
+pub(super) fn quantity_error(field: &str) -> impl Fn(QuantityError) -> SpecError + '_ {
+    move |source| SpecError::Quantity {
+        field: field.to_owned(),
+        source,
+    }
+}
+
+fn unit_error(field: &str) -> impl Fn(UnitError) -> SpecError + '_ {
+    move |source| SpecError::Unit {
+        field: field.to_owned(),
+        source,
+    }
+}
+
+/// Reads everything that a decision needs.
+///
+/// # Errors
+/// When the spec itself cannot be understood. Problems of what it refers to are part of the result.
+pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
+    let spec = &facts.workload.spec;
+    let rules = rules::rules(spec)?;
+    rules::check_resources(spec)?;
+    let mut unresolved = Vec::new();
+    let mut pending = Vec::new();
+    let policy = policy(facts, &mut unresolved);
+    let targets = targets::targets(facts, &mut unresolved, &mut pending)?;
+    let tiers = targets::tiers(facts, &mut unresolved, &mut pending);
+    let input = WorkloadInput {
+        generation: facts.generation(),
+        egress: match spec.data_policy.egress {
+            DeclaredEgress::Forbidden => Egress::Forbidden,
+            DeclaredEgress::Allowed => Egress::Allowed,
+        },
+        allowed_jurisdictions: set(&spec.data_policy.allowed_jurisdictions),
+        require_zero_retention: spec.data_policy.require_zero_retention,
+        demand: demand(facts)?,
+        capability: capability(spec)?,
+        slo_ttft: slo(spec)?,
+        self_hosting: match spec.operations.self_hosting {
+            DeclaredHosting::Forbidden => SelfHosting::Forbidden,
+            DeclaredHosting::Costed => SelfHosting::Costed,
+            DeclaredHosting::Free => SelfHosting::Free,
+        },
+        max_moves_per_week: Some(
+            spec.operations
+                .max_moves_per_week
+                .and_then(|most| u32::try_from(most).ok())
+                .unwrap_or(DEFAULT_MOVES_PER_WEEK),
+        ),
+        mode: mode(spec)?,
+        suspend: spec.suspend,
+        policy: spec
+            .placement
+            .policy_ref
+            .as_ref()
+            .map(|policy| policy.name.clone()),
+        targets,
+        current: facts.placement().map(|placement| current(facts, placement)),
+        moves: moves(facts),
+    };
+    Ok(Validated {
+        input,
+        tiers,
+        policy,
+        rules,
+        unresolved,
+        pending,
+    })
+}
+
+/// As the field's documentation says.
+const DEFAULT_MOVES_PER_WEEK: u32 = 2;
+
+fn set(items: &[String]) -> BTreeSet<String> {
+    items.iter().cloned().collect()
+}
+
+fn mode(spec: &InferenceWorkloadSpec) -> Result<Mode, SpecError> {
+    match (spec.placement.mode, &spec.placement.pinned_target) {
+        (PlacementMode::Auto, _) => Ok(Mode::Auto),
+        (PlacementMode::Pinned, Some(target)) => Ok(Mode::Pinned(target.clone())),
+        (PlacementMode::Pinned, None) => Err(SpecError::PinMissing),
+    }
+}
+
+fn slo(spec: &InferenceWorkloadSpec) -> Result<Option<Millis>, SpecError> {
+    let Some(slo) = &spec.slo else {
+        return Ok(None);
+    };
+    let field = "slo.ttft";
+    let ttft = quantity::duration(&slo.ttft).map_err(quantity_error(field))?;
+    let millis = u64::try_from(ttft.as_millis()).unwrap_or(u64::MAX);
+    Millis::new(millis).map(Some).map_err(unit_error(field))
+}
+
+fn capability(spec: &InferenceWorkloadSpec) -> Result<Capability, SpecError> {
+    let capability = &spec.capability;
+    let min_quality = match &capability.min_quality {
+        None => None,
+        Some(least) => Some(MinQuality {
+            benchmark: least.benchmark.clone(),
+            score: Score::parse_decimal(&least.score)
+                .map_err(unit_error("capability.minQuality.score"))?,
+        }),
+    };
+    Ok(Capability {
+        required: set(&capability.required),
+        min_context: capability.min_context_tokens.map(tokens),
+        min_quality,
+    })
+}
+
+fn tokens(count: i64) -> Tokens {
+    Tokens::clamped(u128::try_from(count).unwrap_or(0))
+}
+
+fn demand(facts: &Facts) -> Result<Demand, SpecError> {
+    let declared = &facts.workload.spec.demand;
+    let p50 = |quantiles: &Option<TokenQuantiles>| quantiles.as_ref().map(|of| tokens(of.p50));
+    let p95 =
+        |quantiles: &Option<TokenQuantiles>| quantiles.as_ref().and_then(|of| of.p95).map(tokens);
+    let percent = |percent: i32| {
+        let number = u64::try_from(percent).unwrap_or(u64::MAX);
+        Percent::new(number).map_err(unit_error("demand.cachedInputPercent"))
+    };
+    let requests = |requests: i64| {
+        let number = u64::try_from(requests).unwrap_or(u64::MAX);
+        RequestsPerMonth::new(number).map_err(unit_error("demand.requestsPerMonth"))
+    };
+    Ok(Demand {
+        source: match declared.source {
+            DeclaredSource::Observed => DemandSource::Observed,
+            DeclaredSource::Declared => DemandSource::Declared,
+        },
+        declared: DemandFigures {
+            requests_per_month: declared.requests_per_month.map(requests).transpose()?,
+            input_p50: p50(&declared.input_tokens),
+            input_p95: p95(&declared.input_tokens),
+            output_p50: p50(&declared.output_tokens),
+            output_p95: p95(&declared.output_tokens),
+            cached_input: declared.cached_input_percent.map(percent).transpose()?,
+        },
+        observed: facts.traffic.demand.clone(),
+    })
+}
+
+fn current(facts: &Facts, placement: &Placement) -> CurrentPlacement {
+    let replicas = placement.weights.iter().filter_map(|weight| {
+        let replicas = u32::try_from(weight.replicas?).ok()?;
+        Some((weight.target.clone(), replicas))
+    });
+    let ongoing = placement.r#move.as_ref();
+    let is_going_on = matches!(
+        placement.phase,
+        Phase::Preparing | Phase::Canary | Phase::Draining
+    );
+    CurrentPlacement {
+        target: placement.target.clone(),
+        tier: placement.tier.clone(),
+        since: placement.since.0,
+        replicas: replicas.collect(),
+        held: held(facts, placement),
+        pending: ongoing.filter(|_| is_going_on).map(|ongoing| PendingMove {
+            to: ongoing.to.clone(),
+            tier: ongoing.tier.clone(),
+            decision_id: placement.decision_id.clone(),
+        }),
+    }
+}
+
+/// Devices that the workload's pods hold, by tier: one for each pod that has a node.
+fn held(facts: &Facts, placement: &Placement) -> BTreeMap<String, u32> {
+    let mut held = BTreeMap::new();
+    for pod in &facts.children.pods {
+        let scheduled = pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.node_name.is_some());
+        let target = super::labels::target_of(&pod.metadata);
+        let ongoing = placement.r#move.as_ref();
+        let tier = match target {
+            Some(target) if target == placement.target => placement.tier.as_ref(),
+            Some(target) => ongoing
+                .filter(|ongoing| ongoing.to == target)
+                .and_then(|ongoing| ongoing.tier.as_ref()),
+            None => None,
+        };
+        if let Some(tier) = tier.filter(|_| scheduled) {
+            *held.entry(tier.clone()).or_default() += 1;
+        }
+    }
+    held
+}
+
+/// When moves ended, those that returned among them; the first placement is none.
+fn moves(facts: &Facts) -> BTreeSet<Timestamp> {
+    let Some(status) = &facts.workload.status else {
+        return BTreeSet::new();
+    };
+    let ended = status
+        .history
+        .iter()
+        .filter(|entry| entry.from.is_some())
+        .map(|entry| entry.time.0);
+    let rolled_back = status
+        .placement
+        .iter()
+        .filter_map(|placement| placement.rolled_back.as_ref())
+        .map(|rolled_back| rolled_back.time.0);
+    ended.chain(rolled_back).collect()
+}
+
+fn policy(facts: &Facts, unresolved: &mut Vec<Problem>) -> Policy {
+    let built_in = read_policy(&InferencePlacementPolicySpec::default()).unwrap_or_default();
+    let mut policy = Policy::of(built_in);
+    let Some(reference) = &facts.workload.spec.placement.policy_ref else {
+        return policy;
+    };
+    let name = &reference.name;
+    match facts
+        .policy
+        .as_ref()
+        .map(|policy| read_policy(&policy.spec))
+    {
+        Some(Ok(read)) => {
+            policy.named.insert(name.clone(), read);
+        }
+        Some(Err(error)) => unresolved.push(Problem {
+            reason: "PolicyInvalid",
+            message: format!("InferencePlacementPolicy {name} cannot be used: {error}"),
+        }),
+        None => unresolved.push(Problem {
+            reason: "PolicyMissing",
+            message: format!("InferencePlacementPolicy {name} does not exist"),
+        }),
+    }
+    policy
+}
+
+fn read_policy(spec: &InferencePlacementPolicySpec) -> Result<PlacementPolicy, SpecError> {
+    let seconds = |field: &'static str, text: &str| {
+        let duration = quantity::duration(text).map_err(quantity_error(field))?;
+        Ok(Seconds::clamped(duration.as_secs().into()))
+    };
+    let operations = quantity::micros(&spec.operations_usd_per_month)
+        .map_err(quantity_error("operationsUsdPerMonth"))?;
+    Ok(PlacementPolicy {
+        connectivity: match spec.connectivity {
+            DeclaredConnectivity::Connected => Connectivity::Connected,
+            DeclaredConnectivity::Disconnected => Connectivity::Disconnected,
+        },
+        min_savings_percent: Percent::clamped(
+            u128::try_from(spec.min_savings_percent).unwrap_or(0),
+        ),
+        min_dwell: seconds("minDwell", &spec.min_dwell)?,
+        min_observation: seconds("minObservation", &spec.min_observation)?,
+        confirmation: ConfirmationRule {
+            count: u32::try_from(spec.confirmation.count).unwrap_or(1),
+            interval: seconds("confirmation.interval", &spec.confirmation.interval)?,
+        },
+        operations_cost_per_month: MicroUsd::clamped(operations.into()),
+    })
+}

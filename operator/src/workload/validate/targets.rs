@@ -1,0 +1,343 @@
+//! Targets and tiers as the decision sees them.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use weir_crds::model::ModelProfileSpec;
+use weir_crds::price_book::PriceEntry;
+use weir_crds::provider::{Circuit, ProviderModel, QualityScore};
+use weir_crds::quantity;
+use weir_crds::tier::Sharing;
+use weir_crds::workload as declared;
+use weir_crds::{GPUTier, InferencePriceBook, InferenceProvider, ModelProfile, condition};
+use weir_placement::{
+    Bytes, CostKind, DeviceKind, ExternalTarget, LocalTarget, Location, MicroUsdPerHour,
+    MicroUsdPerMillionTokens, MilliTokensPerSecond, ModelFacts, Price, PriceBookRef, PriceState,
+    Score, Target, TargetKind, Throughput, ThroughputSource, TierState, Tokens, Utilization,
+};
+
+use super::{Problem, SpecError};
+use crate::workload::facts::Facts;
+
+pub(super) fn targets(
+    facts: &Facts,
+    unresolved: &mut Vec<Problem>,
+    pending: &mut Vec<String>,
+) -> Result<Vec<Target>, SpecError> {
+    let mut targets = Vec::with_capacity(facts.workload.spec.targets.len());
+    for target in &facts.workload.spec.targets {
+        let (location, found) = match (&target.local, &target.external) {
+            (Some(wanted), None) => (Location::Local, local(facts, &target.name, wanted)),
+            (None, Some(wanted)) => (
+                Location::External,
+                external(facts, &target.name, wanted, pending),
+            ),
+            _ => return Err(SpecError::Target(target.name.clone())),
+        };
+        let kind = found.unwrap_or_else(|problem| {
+            let message = problem.message.clone();
+            pending.push(message.clone());
+            unresolved.push(problem);
+            TargetKind::Unresolved { location, message }
+        });
+        targets.push(Target {
+            name: target.name.clone(),
+            kind,
+        });
+    }
+    Ok(targets)
+}
+
+fn missing(kind: &str, name: &str) -> Problem {
+    Problem {
+        reason: "ReferenceMissing",
+        message: format!("{kind} {name} does not exist"),
+    }
+}
+
+fn invalid(kind: &str, name: &str, error: &dyn std::fmt::Display) -> Problem {
+    Problem {
+        reason: "ReferenceInvalid",
+        message: format!("{kind} {name} cannot be used: {error}"),
+    }
+}
+
+fn local(facts: &Facts, name: &str, wanted: &declared::LocalTarget) -> Result<TargetKind, Problem> {
+    let model_name = &wanted.model_ref.name;
+    let model = facts
+        .models
+        .get(model_name)
+        .ok_or_else(|| missing("ModelProfile", model_name))?;
+    let memory = quantity::memory(&model.spec.memory)
+        .map_err(|error| invalid("ModelProfile", model_name, &error))?;
+    let quality = quality(&model.spec.quality)
+        .map_err(|error| invalid("ModelProfile", model_name, &error))?;
+    let placed_here = facts
+        .placement()
+        .filter(|placement| placement.target == name)
+        .and_then(|placement| placement.tier.clone());
+    let ttft = facts
+        .traffic
+        .targets
+        .get(name)
+        .and_then(|seen| seen.ttft_p95);
+    Ok(TargetKind::Local(LocalTarget {
+        model: ModelFacts {
+            context: Some(super::tokens(model.spec.context_tokens)),
+            capabilities: model.spec.capabilities.iter().cloned().collect(),
+            quality,
+        },
+        memory: Some(Bytes::clamped(memory.into())),
+        tiers: wanted.tiers.clone(),
+        throughput: wanted
+            .tiers
+            .iter()
+            .filter_map(|tier| Some((tier.clone(), throughput(model, tier)?)))
+            .collect(),
+        ttft_p95: placed_here.zip(ttft).into_iter().collect(),
+        min_replicas: u32::try_from(wanted.scaling.min_replicas).unwrap_or(0),
+        max_replicas: u32::try_from(wanted.scaling.max_replicas).unwrap_or(1),
+    }))
+}
+
+/// What engines reported of the tier, or else what the profile assumes.
+fn throughput(model: &ModelProfile, tier: &str) -> Option<Throughput> {
+    let rate = |whole: i64| MilliTokensPerSecond::from_whole(u64::try_from(whole).ok()?).ok();
+    let measured = model.status.iter().flat_map(|status| &status.measured);
+    let measured = measured
+        .filter(|measured| measured.tier == tier)
+        .find_map(|measured| rate(measured.output_tokens_per_second));
+    let assumed = |spec: &ModelProfileSpec| {
+        let of_tier = spec
+            .assumed_throughput
+            .iter()
+            .find(|assumed| assumed.tier == tier)?;
+        rate(of_tier.output_tokens_per_second)
+    };
+    match measured {
+        Some(rate) => Some(Throughput {
+            rate,
+            source: ThroughputSource::Measured,
+        }),
+        None => Some(Throughput {
+            rate: assumed(&model.spec)?,
+            source: ThroughputSource::Assumed,
+        }),
+    }
+}
+
+fn quality(scores: &[QualityScore]) -> Result<BTreeMap<String, Score>, weir_placement::UnitError> {
+    scores
+        .iter()
+        .map(|score| Ok((score.benchmark.clone(), Score::parse_decimal(&score.score)?)))
+        .collect()
+}
+
+fn external(
+    facts: &Facts,
+    name: &str,
+    wanted: &declared::ExternalTarget,
+    pending: &mut Vec<String>,
+) -> Result<TargetKind, Problem> {
+    let provider_name = &wanted.provider_ref.name;
+    let provider = facts
+        .providers
+        .get(provider_name)
+        .ok_or_else(|| missing("InferenceProvider", provider_name))?;
+    let model = provider
+        .spec
+        .models
+        .iter()
+        .find(|model| model.name == wanted.model)
+        .ok_or_else(|| Problem {
+            reason: "ModelNotOffered",
+            message: format!(
+                "InferenceProvider {provider_name} has no model {}",
+                wanted.model
+            ),
+        })?;
+    let quality = quality(&model.quality)
+        .map_err(|error| invalid("InferenceProvider", provider_name, &error))?;
+    let allowed = &provider.spec.allowed_namespaces;
+    Ok(TargetKind::External(ExternalTarget {
+        provider: provider_name.clone(),
+        model: ModelFacts {
+            context: model
+                .context_tokens
+                .map(|tokens| Tokens::clamped(u128::try_from(tokens).unwrap_or(0))),
+            capabilities: model.capabilities.iter().cloned().collect(),
+            quality,
+        },
+        price: price(facts, provider, model, pending),
+        jurisdiction: provider.spec.jurisdiction.clone(),
+        zero_retention: Some(provider.spec.zero_retention),
+        namespace_allowed: allowed.is_empty()
+            || allowed
+                .iter()
+                .any(|namespace| namespace == facts.namespace()),
+        ttft_p95: facts
+            .traffic
+            .targets
+            .get(name)
+            .and_then(|seen| seen.ttft_p95),
+        healthy: healthy(provider),
+    }))
+}
+
+/// Whether the provider answers, as the cloud plane measured it; `None` before it did.
+pub(crate) fn healthy(provider: &InferenceProvider) -> Option<bool> {
+    let status = provider.status.as_ref()?;
+    let healthy = status
+        .conditions
+        .iter()
+        .find(|each| each.type_ == condition::types::HEALTHY);
+    match healthy.map(|condition| condition.status.as_str()) {
+        Some("True") => Some(true),
+        Some("False") => Some(false),
+        _ => status.circuit.and_then(|circuit| match circuit {
+            Circuit::Closed => Some(true),
+            Circuit::Open => Some(false),
+            Circuit::HalfOpen => None,
+        }),
+    }
+}
+
+fn price(
+    facts: &Facts,
+    provider: &InferenceProvider,
+    model: &ProviderModel,
+    pending: &mut Vec<String>,
+) -> Option<Price> {
+    let book_name = &provider.spec.price_book_ref.as_ref()?.name;
+    let Some(book) = facts.price_books.get(book_name) else {
+        pending.push(format!("InferencePriceBook {book_name} does not exist"));
+        return None;
+    };
+    let key = model.price_key.as_ref().unwrap_or(&model.name);
+    let status = book.status.as_ref();
+    let entry = status.and_then(|status| status.prices.iter().find(|entry| entry.model == *key));
+    let read = status.is_some_and(|status| status.revision.is_some());
+    let (Some(entry), Some(status)) = (entry, status) else {
+        if !read {
+            pending.push(format!("InferencePriceBook {book_name} was not read yet"));
+        }
+        return None;
+    };
+    let held = status.held.iter().any(|held| held.model == *key);
+    let state = match (is_fresh(book, facts.now), held) {
+        (false, _) => PriceState::Stale,
+        (true, true) => PriceState::Held,
+        (true, false) => PriceState::Fresh,
+    };
+    prices(entry).map(|(input, cached_input, output)| Price {
+        input,
+        cached_input,
+        output,
+        book: PriceBookRef {
+            name: book_name.clone(),
+            revision: status.revision.clone().unwrap_or_default(),
+            as_of: status.as_of.as_ref().map(|time| time.0),
+        },
+        state,
+    })
+}
+
+type Prices = (
+    MicroUsdPerMillionTokens,
+    Option<MicroUsdPerMillionTokens>,
+    MicroUsdPerMillionTokens,
+);
+
+/// A price that cannot be read is no price.
+fn prices(entry: &PriceEntry) -> Option<Prices> {
+    let read = |text: &str| MicroUsdPerMillionTokens::parse_decimal(text).ok();
+    let cached = match &entry.cached_input_usd_per_million_tokens {
+        None => None,
+        Some(text) => Some(read(text)?),
+    };
+    Some((
+        read(&entry.input_usd_per_million_tokens)?,
+        cached,
+        read(&entry.output_usd_per_million_tokens)?,
+    ))
+}
+
+/// Whether the source confirmed the prices within `staleAfter`. Never confirmed is not fresh.
+pub(crate) fn is_fresh(book: &InferencePriceBook, now: Timestamp) -> bool {
+    fresh_until(book).is_some_and(|until| now <= until)
+}
+
+/// Until when the prices of a book may be acted on.
+pub(crate) fn fresh_until(book: &InferencePriceBook) -> Option<Timestamp> {
+    let as_of = book.status.as_ref()?.as_of.as_ref()?.0;
+    let stale_after = quantity::duration(&book.spec.stale_after).ok()?;
+    let stale_after = SignedDuration::try_from(stale_after).ok()?;
+    Some(as_of.saturating_add(stale_after).unwrap_or(Timestamp::MAX))
+}
+
+pub(super) fn tiers(
+    facts: &Facts,
+    unresolved: &mut Vec<Problem>,
+    pending: &mut Vec<String>,
+) -> BTreeMap<String, TierState> {
+    let wanted = facts.workload.spec.targets.iter();
+    let names = wanted
+        .filter_map(|target| target.local.as_ref())
+        .flat_map(|local| &local.tiers);
+    let mut tiers = BTreeMap::new();
+    for name in names {
+        if tiers.contains_key(name) {
+            continue;
+        }
+        let Some(tier) = facts.tiers.get(name) else {
+            pending.push(format!("GPUTier {name} does not exist"));
+            let problem = missing("GPUTier", name);
+            if !unresolved.contains(&problem) {
+                unresolved.push(problem);
+            }
+            continue;
+        };
+        if tier
+            .status
+            .as_ref()
+            .is_none_or(|status| status.nodes.is_none())
+        {
+            pending.push(format!("GPUTier {name} was not counted yet"));
+        }
+        let utilization = facts.utilization.get(name).copied().unwrap_or_default();
+        tiers.insert(name.clone(), tier_state(tier, utilization));
+    }
+    tiers
+}
+
+fn tier_state(tier: &GPUTier, utilization: Utilization) -> TierState {
+    let status = tier.status.clone().unwrap_or_default();
+    let is_cpu = tier.spec.sharing == Sharing::CPU;
+    TierState {
+        kind: if is_cpu {
+            DeviceKind::Cpu
+        } else {
+            DeviceKind::Gpu
+        },
+        nodes: status
+            .nodes
+            .and_then(|nodes| u32::try_from(nodes).ok())
+            .unwrap_or(0),
+        free_devices: status
+            .free
+            .map(|free| u32::try_from(free.max(0)).unwrap_or(u32::MAX)),
+        device_memory: quantity::memory(&tier.spec.memory)
+            .ok()
+            .map(|bytes| Bytes::clamped(bytes.into())),
+        hourly_cost: status
+            .hourly_cost_usd
+            .as_deref()
+            .and_then(|cost| MicroUsdPerHour::parse_decimal(cost).ok()),
+        cost_kind: if tier.spec.cost.owned.is_some() {
+            CostKind::Owned
+        } else {
+            CostKind::Rented
+        },
+        utilization,
+    }
+}

@@ -1,0 +1,8 @@
+//! Workloads on a simulated API server: placed, moved, failing, interrupted at every write, and quiet in between.
+
+#[path = "workload/crashes.rs"]
+mod crashes;
+#[path = "workload/fixtures.rs"]
+mod fixtures;
+#[path = "workload/lives.rs"]
+mod lives;
