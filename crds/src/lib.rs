@@ -1,5 +1,9 @@
 //! API types of `inference.weir.dev/v1alpha1`: what a team declares, what Weir reports.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "printer columns of one kind share a type or priority, which the lint takes for a repetition"
+)]
 
 pub mod condition;
 pub mod decision;

@@ -17,9 +17,10 @@ use crate::metrics::Metrics;
 
 const CONTROLLER: &str = "weir-operator";
 /// Events that wait to be sent; more are dropped and counted.
-const QUEUE: usize = 512;
+const QUEUE: usize = 1024;
+/// A fleet that is applied at once says some four events a workload, and is done in seconds.
 const BURST: f64 = 300.0;
-const PER_SECOND: f64 = 10.0;
+const PER_SECOND: f64 = 50.0;
 /// The same event on the same object within this time says nothing new.
 const QUIET: Duration = Duration::from_secs(60);
 const REMEMBERED: usize = 2048;
@@ -270,7 +271,7 @@ mod tests {
         };
         assert_eq!(admitted(&mut limit, 0, now), 300);
         let later = now + Duration::from_secs(2);
-        assert_eq!(admitted(&mut limit, 1000, later), 20);
+        assert_eq!(admitted(&mut limit, 1000, later), 100);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! All but `schema` share one cluster with Weir on it; each leaves it as it found it.
 
 mod children;
+mod crash;
 mod demo;
 mod fleet;
 mod identity;

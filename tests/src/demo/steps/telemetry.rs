@@ -21,7 +21,7 @@ pub async fn telemetry_is_seen(stack: &Stack) -> Shown {
     let (_, mut said) = table(stack, &["get", "gputiers,gpunodes"])?;
     let metrics = agent_metrics(stack)?;
     ensure!(
-        metrics.contains("weir_agent_cpu_utilization"),
+        metrics.contains("quantity=\"cpu_utilization_percent\""),
         "the agent's metrics lack the processor's utilization:\n{metrics}"
     );
     let before = placements(stack).await?;
