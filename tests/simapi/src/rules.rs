@@ -60,7 +60,9 @@ pub fn check_apply(kind: &Kind, request: &RequestInfo, config: &mut Value) -> Re
         let cause = json!([{"reason": "FieldValueRequired", "message": "Required value: is required for apply patch", "field": "fieldManager"}]);
         let why = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
         return Err(ApiError {
-            details: json!({"group": "meta.k8s.io", "kind": "PatchOptions", "causes": cause}),
+            details: Box::new(
+                json!({"group": "meta.k8s.io", "kind": "PatchOptions", "causes": cause}),
+            ),
             ..ApiError::new(422, "Invalid", why)
         });
     }

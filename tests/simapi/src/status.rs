@@ -15,7 +15,7 @@ pub struct ApiError {
     /// One line for people.
     pub message: String,
     /// `details` of the answer, or null.
-    pub details: Value,
+    pub details: Box<Value>,
 }
 
 /// One invalid field.
@@ -47,13 +47,13 @@ impl ApiError {
             code,
             reason: reason.to_owned(),
             message: message.into(),
-            details: Value::Null,
+            details: Box::new(Value::Null),
         }
     }
 
     fn about(kind: &Kind, name: &str, code: u16, reason: &str, message: String) -> Self {
         Self {
-            details: with_group(json!({"name": name, "kind": kind.plural}), &kind.group),
+            details: with_group(json!({"name": name, "kind": kind.plural}), &kind.group).into(),
             ..Self::new(code, reason, message)
         }
     }
@@ -72,7 +72,7 @@ impl ApiError {
     /// 404 for a path that names no kind.
     pub fn no_such_path() -> Self {
         Self {
-            details: json!({}),
+            details: Box::new(json!({})),
             ..Self::new(
                 404,
                 "NotFound",
@@ -110,7 +110,7 @@ impl ApiError {
     /// 409 for fields that others own.
     pub fn field_conflicts(conflicts: Conflicts) -> Self {
         Self {
-            details: json!({"causes": conflicts.causes}),
+            details: Box::new(json!({"causes": conflicts.causes})),
             ..Self::new(409, "Conflict", conflicts.message)
         }
     }
@@ -146,7 +146,7 @@ impl ApiError {
         };
         let details = json!({"name": name, "kind": kind.kind, "causes": causes});
         Self {
-            details: with_group(details, &kind.group),
+            details: with_group(details, &kind.group).into(),
             ..Self::new(
                 422,
                 "Invalid",
@@ -165,7 +165,7 @@ impl ApiError {
             body.as_object_mut().and_then(|body| body.remove("reason"));
         }
         if !self.details.is_null() {
-            body["details"] = self.details.clone();
+            body["details"] = (*self.details).clone();
         }
         body
     }

@@ -209,7 +209,7 @@ impl Core {
             json_patch::patch(&mut object, &operations).map_err(|_| {
                 let why = "the server rejected our request due to an error in our request";
                 ApiError {
-                    details: json!({}),
+                    details: Box::new(json!({})),
                     ..ApiError::new(422, "Invalid", why)
                 }
             })?;

@@ -21,7 +21,7 @@ fn deployment(replicas: i32) -> Value {
 }
 
 fn config_map(name: &str) -> ConfigMap {
-    serde_json::from_value(json!({"metadata": {"name": name, "labels": {"parity": if name.len() % 2 == 0 { "even" } else { "odd" }}}})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": name, "labels": {"parity": if name.len().is_multiple_of(2) { "even" } else { "odd" }}}})).unwrap()
 }
 
 fn maps(client: &Client) -> Api<ConfigMap> {
