@@ -89,6 +89,21 @@ pub fn model() -> Result<PathBuf> {
     Ok(output(&mut weir_cluster(["model"]))?.trim().into())
 }
 
+/// cargo without what a surrounding cargo set: build scripts that watch it (ring's) would run again, and all that needs
+/// them be rebuilt.
+pub fn cargo() -> Command {
+    let inherited = |name: &str| {
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "OUT_DIR"
+    };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(inherited) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
 /// Stdout of a command that must succeed. Stderr is in the error if the command has it piped.
 pub fn output(command: &mut Command) -> Result<String> {
     let done = command

@@ -116,12 +116,20 @@ def target_directory() -> Path:
     return Path(json.loads(metadata)["target_directory"])
 
 
+def cargo_environment() -> dict[str, str]:
+    """Ours without what a surrounding cargo set: build scripts that watch it (ring's) would run again, and all that needs them be rebuilt."""
+    def inherited(name: str) -> bool:
+        return name.startswith(("CARGO_PKG_", "CARGO_MANIFEST_")) or name == "OUT_DIR"
+
+    return {name: value for name, value in os.environ.items() if not inherited(name)}
+
+
 def compile_binary(image: Image, profile: str, aside: Path) -> Path:
     """Build one binary and copy it aside: the two gateways have one name."""
     static = ["--", "-C", "target-feature=+crt-static"] if image.static else []
     command = ["cargo", "rustc", "--locked", f"--profile={profile}", "-p", image.package, "--bin", image.binary, *image.options, *static]
     say(" ".join(command))
-    if subprocess.run(command, cwd=REPOSITORY, stdout=2).returncode:
+    if subprocess.run(command, cwd=REPOSITORY, env=cargo_environment(), stdout=2).returncode:
         raise Failure(f"{image.name}: cargo failed")
     built = target_directory() / {"dev": "debug"}.get(profile, profile) / image.binary
     kept = aside / image.short

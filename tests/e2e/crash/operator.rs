@@ -88,7 +88,7 @@ fn build() -> Result<PathBuf> {
         .and_then(Path::parent)
         .context("the test is not in a target folder")?;
     let target = profile.parent().context("the profile has no folder")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = weir_tests::cluster::cargo();
     cargo
         .current_dir(repository())
         .args([

@@ -12,6 +12,8 @@ pub type Group = Vec<(Point, Position)>;
 
 /// A point that does not come is tried again in as many moves.
 const TRIES: usize = 4;
+/// As many strike one move when they are tried again: a kill can keep another's point from coming.
+const TRIED_AGAIN_TOGETHER: usize = 2;
 
 /// The name of a write: the step of the placement that it orders, or what it writes and after which such step. Leases are
 /// renewed by the clock, and events are told beside the reconcile: neither is a point.
@@ -71,6 +73,7 @@ fn step(placement: &Value) -> String {
 pub struct Schedule {
     kills_per_move: usize,
     groups: BTreeMap<Direction, VecDeque<Group>>,
+    again: BTreeMap<Direction, VecDeque<Group>>,
     misses: BTreeMap<(Direction, Point, Position), usize>,
 }
 
@@ -80,6 +83,7 @@ impl Schedule {
         Self {
             kills_per_move,
             groups: BTreeMap::new(),
+            again: BTreeMap::new(),
             misses: BTreeMap::new(),
         }
     }
@@ -98,13 +102,15 @@ impl Schedule {
 
     /// Whether everything was struck.
     pub fn is_empty(&self) -> bool {
-        self.groups.values().all(VecDeque::is_empty)
+        let mut groups = self.groups.values().chain(self.again.values());
+        groups.all(VecDeque::is_empty)
     }
 
     /// What strikes the next move; nothing when it only leads back.
     pub fn next(&mut self, direction: Direction) -> Group {
-        let groups = self.groups.entry(direction).or_default();
-        groups.pop_front().unwrap_or_default()
+        let mut queues = [&mut self.groups, &mut self.again].into_iter();
+        let next = queues.find_map(|groups| groups.get_mut(&direction)?.pop_front());
+        next.unwrap_or_default()
     }
 
     /// What did not come is tried again later.
@@ -119,10 +125,14 @@ impl Schedule {
                 .or_default();
             *misses += 1;
             ensure!(*misses < TRIES, "{} did not come in {misses} moves", each.0);
-            self.groups
-                .entry(direction)
-                .or_default()
-                .push_back(vec![each]);
+            let again = self.again.entry(direction).or_default();
+            match again
+                .iter_mut()
+                .find(|group| group.len() < TRIED_AGAIN_TOGETHER && group[0].0 != each.0)
+            {
+                Some(group) => group.push(each),
+                None => again.push_back(vec![each]),
+            }
         }
         Ok(())
     }

@@ -128,22 +128,10 @@ impl<'a> Scene<'a> {
             seen.good, seen.failed, seen.cut, seen.by_route
         );
         let restored = self.operator.replace_by_pods(self.stack).await;
+        let cleared = clear(world).await;
         outcome?;
         restored?;
-        world.clear(NAMESPACE)?;
-        for kind in [
-            "inferenceprovider",
-            "inferencepricebook",
-            "inferenceplacementpolicy",
-        ] {
-            world.kubectl(&["delete", kind, NAME])?;
-        }
-        let namespaces: Api<Namespace> = Api::all(self.stack.client.clone());
-        wait::until("the namespace is gone", LIMIT, || async {
-            let left = namespaces.get_opt(NAMESPACE).await?;
-            Ok(left.map_or(Ok(()), |left| Err(left.status)))
-        })
-        .await?;
+        cleared?;
         std::fs::remove_dir_all(&self.folder)?;
         Ok(())
     }
@@ -296,6 +284,24 @@ impl<'a> Scene<'a> {
         );
         Ok(())
     }
+}
+
+/// Removes the workload and what it refers to.
+async fn clear(world: &World) -> Result<()> {
+    world.clear(NAMESPACE)?;
+    for kind in [
+        "inferenceprovider",
+        "inferencepricebook",
+        "inferenceplacementpolicy",
+    ] {
+        world.kubectl(&["delete", kind, NAME])?;
+    }
+    let namespaces: Api<Namespace> = Api::all(world.stack.client.clone());
+    wait::until("the namespace is gone", LIMIT, || async {
+        let left = namespaces.get_opt(NAMESPACE).await?;
+        Ok(left.map_or(Ok(()), |left| Err(left.status)))
+    })
+    .await
 }
 
 /// The workload is there, on its local target; where its clients send requests.
