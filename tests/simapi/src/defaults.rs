@@ -216,6 +216,15 @@ fn pod_spec(spec: &mut Value) {
     within(spec, "overhead", quantities);
 }
 
+/// A field that is no pointer in the server's type is left out of its JSON when it is false.
+fn omit_false(object: &mut Value, name: &str) {
+    if object[name] == json!(false) {
+        object
+            .as_object_mut()
+            .and_then(|fields| fields.remove(name));
+    }
+}
+
 fn container(container: &mut Value) {
     set(
         container,
@@ -236,6 +245,9 @@ fn container(container: &mut Value) {
     resources(&mut container["resources"]);
     within(container, "ports", |ports| {
         each(ports, |port| set(port, "protocol", json!("TCP")))
+    });
+    within(container, "volumeMounts", |mounts| {
+        each(mounts, |mount| omit_false(mount, "readOnly"))
     });
     within(container, "env", |env| {
         each(env, |variable| {

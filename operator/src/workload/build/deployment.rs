@@ -156,7 +156,8 @@ fn container(plan: &Plan<'_>, path: &str, given: &PodTemplate) -> Result<Contain
     let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
-        read_only: Some(read_only),
+        // The API server leaves `false` out, and the Deployment would never be as it was wished for.
+        read_only: read_only.then_some(true),
         ..VolumeMount::default()
     };
     Ok(Container {
