@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use weir_backtest::bundle::Bundle;
+use weir_backtest::report::report;
+use weir_backtest::workload;
+use weir_placement::SplitParameters;
 
 /// Replays recorded prices and traffic, step by step, through the code that decides placements.
 ///
@@ -22,8 +25,13 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    let plan = arguments.plan.as_deref();
     match Bundle::read(&arguments.bundle)? {
-        Bundle::Workload(_) => anyhow::bail!("bundles of kind workload cannot be replayed"),
+        Bundle::Workload(bundle) => {
+            let replay = workload::replay(&bundle, &SplitParameters::default())?;
+            report(&replay.decisions, &replay.accounting, plan)?;
+        }
         Bundle::Fleet(_) => anyhow::bail!("bundles of kind fleet cannot be replayed"),
     }
+    Ok(())
 }

@@ -16,6 +16,7 @@ mod policy;
 mod quantity;
 mod record;
 mod snapshot;
+mod split;
 mod units;
 
 pub use decide::decide;
@@ -24,4 +25,5 @@ pub use plan::*;
 pub use policy::*;
 pub use quantity::*;
 pub use snapshot::*;
+pub use split::*;
 pub use units::*;
