@@ -180,3 +180,83 @@ fn tokens(hour: &Hour) -> HourTokens {
         output: hour.output_tokens,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amount(value: f64) -> weir_placement::NonNegative {
+        weir_placement::NonNegative::new(value).unwrap_or_default()
+    }
+
+    /// A replica serves a million output tokens an hour for two dollars; the cloud takes five.
+    fn bundle(egress: &str, needs: &[f64]) -> WorkloadBundle {
+        let step = |(index, need): (usize, &f64)| {
+            serde_json::json!({
+                "time": format!("2026-03-16T{index:02}:00Z"),
+                "localUsdPerReplicaHour": 2.0,
+                "cloud": {"mini": {"inputUsdPerMTok": 1.0, "outputUsdPerMTok": 5.0}},
+                "hours": [{"replicasNeeded": need, "inputTokens": 0.0, "outputTokens": need * 1e6}],
+            })
+        };
+        let steps: Vec<_> = needs.iter().enumerate().map(step).collect();
+        let bundle = serde_json::from_value(serde_json::json!({
+            "format": bundle::FORMAT, "egress": egress, "warmHours": 0.25, "qualificationUsd": 25.0, "maxReplicas": 3,
+            "capacity": {"outputTokensPerReplicaHour": 1_000_000, "inputTokenWeight": 0.3},
+            "declared": {"inputTokensPerMonth": 0.0, "outputTokensPerMonth": 7.3e8, "pattern": "Steady"},
+            "steps": steps,
+        }));
+        bundle.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn run(bundle: &WorkloadBundle) -> Replay {
+        replay(bundle, &SplitParameters::default()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn a_replica_costs_its_rent_and_a_quarter_to_add_and_the_overflow_its_tokens() {
+        let mut bundle = bundle("Allowed", &[2.0]);
+        bundle.max_replicas = 1;
+        let replay = run(&bundle);
+        let expected = Accounting {
+            total_usd: 2.0 + 5.0 + 0.5,
+            local_usd: 2.0,
+            cloud_usd: 5.0,
+            waiting_usd: 0.0,
+            switching_usd: 0.5,
+            moves: 1,
+        };
+        assert_eq!(replay.decisions[0].cloud.as_deref(), Some("mini"));
+        assert_eq!(replay.accounting, expected);
+    }
+
+    #[test]
+    fn work_that_may_not_leave_waits_at_ten_rents() {
+        let replay = run(&bundle("Forbidden", &[1.5]));
+        assert_eq!(replay.decisions[0].cloud, None);
+        assert_eq!(replay.accounting.waiting_usd, 10.0);
+    }
+
+    #[test]
+    fn a_change_of_model_costs_the_qualification_also_when_it_is_forced() {
+        let mut bundle = bundle("Allowed", &[1.0, 1.0]);
+        let price = bundle.steps[1].cloud["mini"];
+        bundle.steps[1].cloud = [("nano".to_owned(), price)].into();
+        let replay = run(&bundle);
+        assert_eq!(replay.decisions[1].cloud.as_deref(), Some("nano"));
+        assert_eq!(replay.accounting.switching_usd, 0.5 + 25.0);
+    }
+
+    #[test]
+    fn a_step_of_more_than_a_day_is_refused() {
+        let mut bundle = bundle("Allowed", &[1.0]);
+        let hour = bundle.steps[0].hours[0];
+        bundle.steps[0].hours = vec![hour; 25];
+        let refused = replay(&bundle, &SplitParameters::default());
+        assert!(matches!(refused, Err(ReplayError::Step { .. })));
+        bundle.steps.clear();
+        bundle.capacity.output_tokens_per_replica_hour = amount(0.0);
+        let refused = replay(&bundle, &SplitParameters::default());
+        assert!(matches!(refused, Err(ReplayError::Head(_))));
+    }
+}
