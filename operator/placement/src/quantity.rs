@@ -1,4 +1,4 @@
-//! A real number that cannot be a mistake: what forecasts and their costs are computed with.
+//! Real numbers that cannot be a mistake: what forecasts and their costs are computed with.
 
 use std::cmp::Ordering;
 
@@ -31,6 +31,15 @@ impl NonNegative {
     pub const fn get(self) -> f64 {
         self.0
     }
+
+    /// A constant of this crate.
+    pub(crate) const fn of(value: f64) -> Self {
+        assert!(
+            value >= 0.0 && value <= f64::MAX,
+            "an amount is finite and not negative"
+        );
+        Self(value)
+    }
 }
 
 /// Equal numbers are the same number: there is no NaN and no minus zero.
@@ -61,6 +70,51 @@ impl From<NonNegative> for f64 {
     }
 }
 
+/// A part of a whole: a number between 0 and 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Share(f64);
+
+/// Why a number is not a share.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("{0} is not between 0 and 1")]
+pub struct NotAShare(f64);
+
+impl Share {
+    /// Accepts a number between 0 and 1.
+    pub fn new(value: f64) -> Result<Self, NotAShare> {
+        if (0.0..=1.0).contains(&value) {
+            Ok(Self(value))
+        } else {
+            Err(NotAShare(value))
+        }
+    }
+
+    /// The bare number.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+
+    /// A constant of this crate.
+    pub(crate) const fn of(value: f64) -> Self {
+        assert!(value >= 0.0 && value <= 1.0, "a share is between 0 and 1");
+        Self(value)
+    }
+}
+
+impl TryFrom<f64> for Share {
+    type Error = NotAShare;
+    fn try_from(value: f64) -> Result<Self, NotAShare> {
+        Self::new(value)
+    }
+}
+
+impl From<Share> for f64 {
+    fn from(share: Share) -> Self {
+        share.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -86,5 +140,13 @@ mod tests {
     #[test]
     fn a_negative_amount_does_not_deserialize() {
         assert!(serde_json::from_str::<NonNegative>("-0.5").is_err());
+    }
+
+    #[rstest]
+    #[case(f64::NAN)]
+    #[case(1.001)]
+    #[case(-0.001)]
+    fn what_is_no_share_is_refused(#[case] value: f64) {
+        assert!(Share::new(value).is_err());
     }
 }

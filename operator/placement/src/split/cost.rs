@@ -7,6 +7,9 @@ use crate::snapshot::Egress;
 /// Rents that an hour's missing replica costs where the work has to wait: nowhere else is it served.
 const WAITING_RENTS: f64 = 10.0;
 
+/// More dollars an hour than anything costs, and more hours than anything takes: keeps sums of costs finite whatever the price.
+const MOST: f64 = 1e12;
+
 /// Tokens that make up the work of one replica for one hour.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct TokensPerNeed {
@@ -32,10 +35,10 @@ impl TokensPerNeed {
         })
     }
 
-    /// Dollars for a replica-hour of work at this price, finite whatever the price.
-    pub(super) fn at(self, price: &TokenPrice) -> f64 {
+    /// Dollars for a replica-hour of work at this price.
+    fn at(self, price: &TokenPrice) -> f64 {
         let usd = (self.input * price.input.get() + self.output * price.output.get()) / 1e6;
-        usd.min(f64::MAX / 1e30)
+        usd.min(MOST)
     }
 }
 
@@ -58,9 +61,14 @@ impl PricePerNeed {
             (Some(price), Some(mix)) => Self(mix.at(price)),
             // Neither declared nor observed work: nothing overflows.
             (Some(_), None) => Self(0.0),
-            (None, _) => Self(WAITING_RENTS * market.replica_usd_per_hour.get()),
+            (None, _) => Self(WAITING_RENTS * rent(market)),
         }
     }
+}
+
+/// Dollars for an hour of a replica.
+fn rent(market: &StepMarket) -> f64 {
+    market.replica_usd_per_hour.get().min(MOST)
 }
 
 /// Cost of an hour of a step, on average, by replicas and mean need.
@@ -85,11 +93,11 @@ impl StepCost {
         shape: Vec<f64>,
         overflow: PricePerNeed,
     ) -> Self {
-        let rent = market.replica_usd_per_hour.get();
+        let rent = rent(market);
         Self {
             shape,
             rent,
-            entry: terms.warm_hours.get() * rent / f64::from(market.hours.get()),
+            entry: terms.warm_hours.get().min(MOST) * rent / f64::from(market.hours.get()),
             overflow: overflow.0,
             most: terms.max_replicas,
         }

@@ -35,7 +35,7 @@ impl Forecasts {
     ) -> Self {
         let season = hours.season();
         let last = history.need(1);
-        let profile = Profile::of(history, season, parameters.season_retention);
+        let profile = Profile::of(history, season, parameters.season_retention.get());
         let before = history.need(2).or(last);
         let trend = last
             .zip(before)
@@ -47,7 +47,7 @@ impl Forecasts {
             .and_then(|week| moved(history.need(week + 1), history.need(week)));
         let signals = last.map(|last| signals(history, last, &profile));
         let regressed = signals
-            .and_then(|signals| regression.change(&signals, parameters.regression_ridge))
+            .and_then(|signals| regression.change(&signals, parameters.regression_ridge.get()))
             .and_then(|change| Some(last? + change));
         let values = [
             last,

@@ -77,7 +77,8 @@ impl Learned {
     }
 
     fn remember_mix(&mut self, parameters: &SplitParameters, step: &ObservedStep, need: f64) {
-        let fade = |sum: f64, new: f64| (sum * parameters.mix_retention + new).min(f64::MAX / 4.0);
+        let fade =
+            |sum: f64, new: f64| (sum * parameters.mix_retention.get() + new).min(f64::MAX / 4.0);
         let hours = step.demand.len() as f64;
         let mean = |of: fn(&super::HourTokens) -> NonNegative| {
             step.demand.iter().map(|hour| of(hour).get() / hours).sum()
@@ -99,7 +100,7 @@ impl Learned {
     ) {
         let market = &step.market;
         let forecasts = self.forecasts(parameters, market.hours);
-        let forecast = forecasts.combined(&self.losses, parameters.learning_rate);
+        let forecast = forecasts.combined(&self.losses, parameters.learning_rate.get());
         let price = PricePerNeed::of(terms, self, market, used(terms, step));
         let cost = StepCost::new(terms, market, self.shape(market.hours), price);
         let scale = self
@@ -110,13 +111,13 @@ impl Learned {
         let loss = |said: f64| {
             let regret = cost.at(need, cost.best(said)) - least;
             let regret = if price.0 > 0.0 { regret / price.0 } else { 0.0 };
-            let share = parameters.regret_share;
+            let share = parameters.regret_share.get();
             (share * regret + (1.0 - share) * (said - need).abs()) / scale
         };
-        forecasts.charge(&mut self.losses, parameters.loss_retention, loss);
+        forecasts.charge(&mut self.losses, parameters.loss_retention.get(), loss);
         if let (Some(signals), Some(last)) = (forecasts.signals, self.history.need(1)) {
             self.regression
-                .observe(&signals, need - last, parameters.regression_retention);
+                .observe(&signals, need - last, parameters.regression_retention.get());
         }
         self.history.push(Some(Slot {
             need: NonNegative::new(need).unwrap_or(NonNegative::ZERO),
@@ -137,7 +138,7 @@ impl Learned {
 
     pub(super) fn forecast(&self, parameters: &SplitParameters, hours: StepHours) -> Option<f64> {
         self.forecasts(parameters, hours)
-            .combined(&self.losses, parameters.learning_rate)
+            .combined(&self.losses, parameters.learning_rate.get())
     }
 
     fn forecasts(&self, parameters: &SplitParameters, hours: StepHours) -> Forecasts {

@@ -98,7 +98,7 @@ pub(super) fn choose(
         .keys()
         .filter(|name| *name != held && learned.forgone().usd(name, held) >= fee)
         .filter_map(|name| Some((name, saving(name)?)))
-        .filter(|(_, saving)| *saving > 0.0 && saving * parameters.payback_hours >= fee)
+        .filter(|(_, saving)| *saving > 0.0 && saving * parameters.payback_hours.get() >= fee)
         .max_by(|a, b| ascending(a.1, b.1).then_with(|| b.0.cmp(a.0)));
     Some(best.map_or(held, |(name, _)| name).clone())
 }

@@ -65,19 +65,24 @@ impl Distribution {
         parameters: &SplitParameters,
         season: usize,
     ) -> Self {
-        let width = parameters.level_bandwidth * (forecast + parameters.level_floor);
+        let width = parameters.level_bandwidth.get() * (forecast + parameters.level_floor.get());
+        let width = width.max(f64::MIN_POSITIVE);
         let weigh = |(ago, slot): (usize, Slot)| {
             let said = slot.forecast?.get();
-            let age = parameters.residual_retention.powi(ago as i32 - 1);
+            let age = parameters.residual_retention.get().powi(ago as i32 - 1);
             let distance = (said - forecast).abs() / width;
-            let alike = (-distance - parameters.phase_decay * phase(ago, season)).exp();
+            let alike = (-distance - parameters.phase_decay.get() * phase(ago, season)).exp();
             Some(((forecast + slot.need.get() - said).max(0.0), age * alike))
         };
         let residuals = learned.history().newest(MOST_RESIDUALS).filter_map(weigh);
-        let mut points: Vec<(f64, f64)> = std::iter::once((forecast, parameters.forecast_weight))
-            .chain(residuals)
-            .collect();
+        let mut points: Vec<(f64, f64)> =
+            std::iter::once((forecast, parameters.forecast_weight.get()))
+                .chain(residuals)
+                .collect();
         let total: f64 = points.iter().map(|(_, weight)| weight).sum();
+        if total == 0.0 {
+            return Self::point(forecast);
+        }
         for (_, weight) in &mut points {
             *weight /= total;
         }

@@ -20,7 +20,7 @@ pub(super) fn choose(
         let worth = |need: f64| cost.overflow * cost.fill(need, *replica) - cost.rent;
         let earned = demand.expected(worth);
         let needed = demand.expected(|need| f64::from(u8::from(worth(need) > 0.0)));
-        let kept = parameters.keep_share * cost.entry * needed;
+        let kept = parameters.keep_share.get() * cost.entry * needed;
         let entry = if *replica < held { 0.0 } else { cost.entry };
         earned + kept > entry
     };

@@ -225,16 +225,27 @@ fn the_order_of_observation_is_that_of_time() {
 }
 
 #[test]
-fn absurd_demand_stays_within_the_most() {
-    let mut replay = Replay::new(terms(0.8));
+fn absurd_demand_and_prices_stay_within_the_most_and_leave_nothing_behind() {
+    let mut absurd = terms(0.8);
+    absurd.warm_hours = amount(f64::MAX);
+    let mut replay = Replay::new(absurd);
     for index in 0..40 {
         let tokens = if index % 2 == 0 { f64::MAX } else { 0.0 };
+        let mut market = market(index, &[("mini", f64::MAX), ("nano", 1e-300)]);
+        market.replica_usd_per_hour = amount(if index % 3 == 0 { f64::MAX } else { 1e-300 });
         let demand = HourTokens {
             input: amount(tokens),
             output: amount(tokens),
         };
-        assert!(replay.step(&market(index, MINI), demand).replicas <= 3);
+        assert!(replay.step(&market, demand).replicas <= 3);
     }
+    let text = serde_json::to_string(&replay.learned).expect("it serializes");
+    let read = serde_json::from_str::<Learned>(&text);
+    assert_eq!(
+        read.ok(),
+        Some(replay.learned.clone()),
+        "every number is finite"
+    );
     replay.run(MINI, std::iter::repeat_n(0.0, 200));
     assert_eq!(replay.held.replicas, 0, "and it is overcome");
 }
