@@ -9,6 +9,7 @@ mod cost;
 mod decide;
 mod demand;
 mod explain;
+pub mod fleet;
 mod gates;
 mod governance;
 mod plan;
