@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod fleet;
 pub mod report;
 pub mod workload;

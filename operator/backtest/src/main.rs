@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use weir_backtest::bundle::Bundle;
 use weir_backtest::report::report;
-use weir_backtest::workload;
+use weir_backtest::{fleet, workload};
 use weir_placement::SplitParameters;
 
 /// Replays recorded prices and traffic, step by step, through the code that decides placements.
@@ -31,7 +31,10 @@ fn main() -> anyhow::Result<()> {
             let replay = workload::replay(&bundle, &SplitParameters::default())?;
             report(&replay.decisions, &replay.accounting, plan)?;
         }
-        Bundle::Fleet(_) => anyhow::bail!("bundles of kind fleet cannot be replayed"),
+        Bundle::Fleet(bundle) => {
+            let replay = fleet::replay(&bundle);
+            report(&replay.decisions, &replay.accounting, plan)?;
+        }
     }
     Ok(())
 }

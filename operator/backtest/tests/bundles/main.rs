@@ -1,4 +1,5 @@
 //! Replays of recorded bundles. The environment names their folder: they are no part of the repository.
 
+mod fleets;
 mod folder;
 mod workloads;
