@@ -1,0 +1,71 @@
+//! Pure: what the operator would have read of a workload, from objects alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use weir_crds::{InferenceWorkload, names};
+use weir_operator::workload::facts::{Children, Facts, Traffic};
+use weir_operator::workload::moves::Acknowledgement;
+use weir_placement::{Percent, Utilization};
+
+use crate::objects::Objects;
+
+/// The facts that a decision is made from. What only gateways know is unknown here: latency, and demand beyond what
+/// the status has on record.
+pub(crate) fn facts(
+    objects: &Objects,
+    workload: &InferenceWorkload,
+    namespace: &str,
+    now: Timestamp,
+) -> Facts {
+    let mut workload = workload.clone();
+    let namespace = workload
+        .metadata
+        .namespace
+        .get_or_insert_with(|| namespace.to_owned());
+    let namespace = namespace.clone();
+    let uid = workload.uid();
+    let pods = objects.pods.iter().filter(|pod| {
+        let owner = pod.labels().get(names::LABEL_WORKLOAD_UID);
+        uid.is_some() && owner == uid.as_ref() && pod.namespace().as_deref() == Some(&namespace)
+    });
+    let policy = workload.spec.placement.policy_ref.as_ref();
+    let policy = policy.and_then(|policy| objects.policies.get(&policy.name));
+    Facts {
+        now,
+        policy: policy.cloned().map(Arc::new),
+        models: shared(&objects.models),
+        providers: shared(&objects.providers),
+        price_books: shared(&objects.price_books),
+        tiers: shared(&objects.tiers),
+        utilization: utilization(objects),
+        children: Children {
+            pods: pods.cloned().map(Arc::new).collect(),
+            ..Children::default()
+        },
+        traffic: Traffic {
+            acknowledged: Acknowledgement::All,
+            settled: Acknowledgement::All,
+            targets: BTreeMap::new(),
+            demand: None,
+            usage: None,
+        },
+        workload: Arc::new(workload),
+    }
+}
+
+fn shared<K: Clone>(objects: &BTreeMap<String, K>) -> BTreeMap<String, Arc<K>> {
+    let shared = |(name, object): (&String, &K)| (name.clone(), Arc::new(object.clone()));
+    objects.iter().map(shared).collect()
+}
+
+fn utilization(objects: &Objects) -> BTreeMap<String, Utilization> {
+    let known = objects.tiers.iter().filter_map(|(name, tier)| {
+        let percent = tier.status.as_ref()?.utilization_percent?;
+        let percent = Percent::clamped(u128::try_from(percent).unwrap_or(0));
+        Some((name.clone(), Utilization::Known(percent)))
+    });
+    known.collect()
+}
