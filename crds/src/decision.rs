@@ -33,7 +33,7 @@ pub struct Decision {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub candidates: Vec<Candidate>,
-    /// Cost of the wished target in USD per million tokens, fully loaded.
+    /// Cost of the wished target in USD per million tokens, on the basis that its candidate names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_per_million_tokens_usd: Option<String>,
     /// Requests in a month at which the cheapest local and the cheapest external target cost the same; absent when only one side is feasible.
@@ -122,13 +122,13 @@ pub struct Candidate {
     /// Replicas that a local target would need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Cost in USD per million tokens, fully loaded; absent for a rejected target.
+    /// Cost in USD per million tokens; absent for a rejected target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_per_million_tokens_usd: Option<String>,
-    /// Cost in USD per month, fully loaded; absent for a rejected target.
+    /// Cost in USD per month; absent for a rejected target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monthly_cost_usd: Option<String>,
-    /// Which costs are counted: FullyLoaded for local targets, PerToken for external ones.
+    /// Which costs are counted: FullyLoaded, Marginal (idle devices that are paid for anyway) or Mixed for local targets, PerToken for external ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_basis: Option<String>,
     /// The gates that rejected the target.

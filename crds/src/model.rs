@@ -63,6 +63,10 @@ pub struct ModelProfileSpec {
     /// Memory that one replica needs for weights and KV cache, such as 512Mi.
     #[schemars(regex(pattern = MEMORY))]
     pub memory: String,
+    /// Models of one group stand in for each other: a move between them needs no requalification. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub equivalence_group: Option<String>,
     /// What the model can do, such as Tools or Vision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]

@@ -54,6 +54,15 @@ pub struct InferencePlacementPolicySpec {
     #[serde(default = "two_hundred")]
     #[schemars(regex(pattern = DECIMAL))]
     pub operations_usd_per_month: String,
+    /// Which costs of local targets are counted; the basis is named with every candidate.
+    #[serde(default)]
+    pub local_cost_basis: LocalCostBasis,
+    /// What a move costs, and within which time its saving must have paid for it.
+    #[serde(default)]
+    pub switching: SwitchingSpec,
+    /// How many of the policy's workloads cost may move in an hour. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub move_budget: Option<MoveBudgetSpec>,
     /// Whether the cluster can reach providers. Disconnected rejects external targets.
     #[serde(default)]
     pub connectivity: Connectivity,
@@ -73,6 +82,51 @@ pub struct ConfirmationSpec {
     pub interval: String,
 }
 
+/// What a move costs, and within which time its saving must have paid for it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchingSpec {
+    /// How long a new local replica is paid for before it serves. Default: 10m.
+    #[serde(default = "ten_minutes")]
+    #[schemars(regex(pattern = DURATION))]
+    pub warm_up: String,
+    /// USD that qualifying a workload for a model outside of its equivalence group costs, each time. Default: 0.
+    #[serde(default = "nothing")]
+    #[schemars(regex(pattern = DECIMAL))]
+    pub requalification_usd: String,
+    /// Time within which the saving must make up for both. Default: 30d.
+    #[serde(default = "thirty_days")]
+    #[schemars(regex(pattern = DURATION))]
+    pub pay_back: String,
+}
+
+/// How many of the policy's workloads cost may move in an hour. Moves for other reasons count and are not held.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.movesPerHour) || has(self.percentPerHour)").message("moveBudget needs movesPerHour or percentPerHour"))]
+#[serde(rename_all = "camelCase")]
+pub struct MoveBudgetSpec {
+    /// Most moves in an hour; the largest savings go first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub moves_per_hour: Option<i32>,
+    /// Most moves in an hour in percent of the policy's workloads, rounded up. Where both are given the smaller holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub percent_per_hour: Option<i32>,
+}
+
+/// Which costs of local targets are counted.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalCostBasis {
+    /// Of owned and committed devices that are otherwise idle what running them adds; of others everything.
+    #[default]
+    Auto,
+    /// Of owned and committed devices what running them adds, idle or not; of others everything.
+    Marginal,
+    /// Everything that capacity costs, used or not.
+    FullyLoaded,
+}
+
 /// Whether the cluster can reach providers.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Connectivity {
@@ -81,6 +135,18 @@ pub enum Connectivity {
     Connected,
     /// Providers cannot be reached: external targets are rejected.
     Disconnected,
+}
+
+fn ten_minutes() -> String {
+    "10m".to_owned()
+}
+
+fn nothing() -> String {
+    "0".to_owned()
+}
+
+fn thirty_days() -> String {
+    "30d".to_owned()
 }
 
 fn fifteen() -> i32 {
@@ -116,6 +182,16 @@ impl Default for ConfirmationSpec {
     }
 }
 
+impl Default for SwitchingSpec {
+    fn default() -> Self {
+        Self {
+            warm_up: ten_minutes(),
+            requalification_usd: nothing(),
+            pay_back: thirty_days(),
+        }
+    }
+}
+
 impl Default for InferencePlacementPolicySpec {
     fn default() -> Self {
         Self {
@@ -124,6 +200,9 @@ impl Default for InferencePlacementPolicySpec {
             confirmation: ConfirmationSpec::default(),
             min_observation: an_hour(),
             operations_usd_per_month: two_hundred(),
+            local_cost_basis: LocalCostBasis::default(),
+            switching: SwitchingSpec::default(),
+            move_budget: None,
             connectivity: Connectivity::default(),
         }
     }

@@ -77,7 +77,7 @@ pub struct InlinePrices {
 }
 
 /// The prices of a model, in USD per million tokens.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PriceEntry {
     /// Name of the model, as a provider's priceKey has it.
@@ -87,6 +87,34 @@ pub struct PriceEntry {
     #[schemars(regex(pattern = DECIMAL))]
     pub input_usd_per_million_tokens: String,
     /// USD for a million tokens of prompts that the prompt cache answers. Default: the input price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DECIMAL))]
+    pub cached_input_usd_per_million_tokens: Option<String>,
+    /// USD for a million tokens of answers.
+    #[schemars(regex(pattern = DECIMAL))]
+    pub output_usd_per_million_tokens: String,
+    /// Percent off every price for requests that go through the provider's batch interface; counted for demand.pattern Batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub batch_discount_percent: Option<i32>,
+    /// Prices of requests whose prompt is longer than a threshold; the highest threshold that is exceeded counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["aboveInputTokens".into()]))]
+    pub context_tiers: Vec<ContextTierPrice>,
+}
+
+/// Prices of whole requests whose prompt is longer than a threshold, in USD per million tokens.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ContextTierPrice {
+    /// Prompts of more tokens than this are billed so.
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub above_input_tokens: i64,
+    /// USD for a million tokens of prompts.
+    #[schemars(regex(pattern = DECIMAL))]
+    pub input_usd_per_million_tokens: String,
+    /// USD for a million tokens of prompts that the prompt cache answers. Default: the tier's input price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DECIMAL))]
     pub cached_input_usd_per_million_tokens: Option<String>,

@@ -136,6 +136,10 @@ pub struct ProviderModel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000_000))]
     pub context_tokens: Option<i64>,
+    /// Models of one group stand in for each other: a move between them needs no requalification. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub equivalence_group: Option<String>,
     /// What the model can do, such as Tools or Vision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]

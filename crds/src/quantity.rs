@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Pattern of a cron schedule of five fields; the operator reads it in full.
+pub const CRON: &str = r"^[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}$";
+
 /// Pattern of a decimal amount: up to nine digits before and six after the point.
 pub const DECIMAL: &str = r"^[0-9]{1,9}(\.[0-9]{1,6})?$";
 /// Pattern of a duration: `500ms`, `30s`, `10m`, `1h30m`, `7d`.

@@ -133,6 +133,9 @@ pub struct RentedCost {
     /// USD an hour for what one replica takes.
     #[schemars(regex(pattern = DECIMAL))]
     pub usd_per_hour: String,
+    /// Whether the rent is paid for a term, used or not, as for a reservation; idle devices then cost what running them adds. Default: false.
+    #[serde(default)]
+    pub committed: bool,
 }
 
 /// Electricity of what one replica takes.
@@ -173,6 +176,9 @@ pub struct GPUTierStatus {
     /// What one replica costs in USD an hour, fully loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hourly_cost_usd: Option<String>,
+    /// What running one more replica adds in USD an hour on hardware that is paid for anyway: energy; absent where nothing is paid for anyway, or where owned hardware has no power in its cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marginal_hourly_cost_usd: Option<String>,
     /// Conditions: Accepted, TelemetryFresh, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -1,6 +1,6 @@
 //! `InferenceWorkload`: what an inference workload needs.
 
-use crate::quantity::{DECIMAL, DNS_LABEL, DURATION};
+use crate::quantity::{CRON, DECIMAL, DNS_LABEL, DURATION};
 use crate::workload_status::InferenceWorkloadStatus;
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use kube::{CustomResource, KubeSchema};
@@ -124,6 +124,9 @@ pub struct Demand {
     /// Whether observed traffic replaces the figures declared here.
     #[serde(default)]
     pub source: DemandSource,
+    /// How requests come: how far the busiest hour is above the mean, and whether requests may wait.
+    #[serde(default)]
+    pub pattern: DemandPattern,
     /// Requests in a month of 730 hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
@@ -138,6 +141,18 @@ pub struct Demand {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub cached_input_percent: Option<i32>,
+}
+
+/// How requests come.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DemandPattern {
+    /// With the working day: the busiest hour has twice the mean.
+    #[default]
+    Interactive,
+    /// In a few busy hours: the busiest has six times the mean.
+    Bursty,
+    /// Whenever there is room: requests wait, and are billed at the batch discount where a price has one.
+    Batch,
 }
 
 /// Where the demand that decisions use comes from.
@@ -188,6 +203,21 @@ pub struct Capability {
     /// Score that the model must reach on a benchmark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_quality: Option<MinQuality>,
+    /// Which models may stand in for the one that the workload was qualified with: that of its first target.
+    #[serde(default)]
+    pub substitution: Substitution,
+}
+
+/// Which models may stand in for the one that a workload was qualified with.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Substitution {
+    /// None: every target must serve the very model, by name.
+    Forbidden,
+    /// Those of its equivalence group.
+    EquivalentOnly,
+    /// Every one that has what the workload requires; a move to another model costs the policy's requalification.
+    #[default]
+    AnyCapable,
 }
 
 /// A score on a benchmark.
@@ -213,6 +243,29 @@ pub struct Operations {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub max_moves_per_week: Option<i32>,
+    /// When cost may move the workload. What may not serve, or cannot, is left at any time. Default: always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_window: Option<MaintenanceWindow>,
+}
+
+/// Times at which cost may move a workload.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenanceWindow {
+    /// When a window opens, as cron has it: minute, hour, day of month, month, day of week, such as 0 2 * * 6.
+    #[schemars(length(max = 128), regex(pattern = CRON))]
+    pub schedule: String,
+    /// How long a window stays open, such as 4h. More than 0.
+    #[schemars(regex(pattern = DURATION))]
+    pub duration: String,
+    /// Time zone of the schedule by its IANA name, such as Europe/Berlin. Default: UTC.
+    #[serde(default = "utc")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
 }
 
 /// Whether the team hosts models itself.
@@ -385,6 +438,8 @@ pub enum PlacementMode {
     /// Weir chooses and moves.
     #[default]
     Auto,
+    /// Weir decides and says what it would do, but moves nothing that may stay where it is. A new workload is placed.
+    Advisory,
     /// The target named in `pinnedTarget` is used.
     Pinned,
 }

@@ -2,7 +2,10 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use weir_crds::{GPUTier, InferencePriceBook, InferenceProvider, InferenceWorkload, ModelProfile};
+use weir_crds::{
+    GPUTier, InferencePlacementPolicy, InferencePriceBook, InferenceProvider, InferenceWorkload,
+    ModelProfile,
+};
 
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
@@ -169,6 +172,19 @@ fn a_tier_is_consistent(
     });
     let tier: GPUTier = serde_json::from_value(tier).expect("a tier");
     assert_eq!(tier.validate_cel().is_ok(), admitted);
+}
+
+#[rstest]
+#[case(json!({"movesPerHour": 5}), true)]
+#[case(json!({"percentPerHour": 5}), true)]
+#[case(json!({}), false)]
+fn a_move_budget_has_a_limit(#[case] budget: Value, #[case] admitted: bool) {
+    let policy = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferencePlacementPolicy", "metadata": {"name": "p"},
+        "spec": {"moveBudget": budget},
+    });
+    let policy: InferencePlacementPolicy = serde_json::from_value(policy).expect("a policy");
+    assert_eq!(policy.validate_cel().is_ok(), admitted);
 }
 
 #[test]

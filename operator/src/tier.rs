@@ -93,21 +93,37 @@ pub fn hourly_cost(cost: &TierCost) -> Result<u64, QuantityError> {
             ));
         }
     };
-    let power = match &cost.power {
-        None => 0,
-        Some(power) => {
-            let per_kilowatt_hour = u128::from(quantity::micros(&power.usd_per_kilowatt_hour)?);
-            let pue = u128::from(
-                power
-                    .pue
-                    .as_deref()
-                    .map_or(Ok(1_000_000), quantity::micros)?,
-            );
-            let watts = u128::from(u64::try_from(power.watts).unwrap_or(0));
-            u64::try_from(per_kilowatt_hour * watts * pue / 1_000 / 1_000_000).unwrap_or(u64::MAX)
-        }
+    Ok(hardware.saturating_add(power(cost)?.unwrap_or(0)))
+}
+
+/// What running one more replica adds, in micro-USD an hour, on hardware that is paid for anyway; `None` where nothing
+/// is, and for owned hardware whose energy is unknown.
+///
+/// # Errors
+/// When an amount cannot be read.
+pub fn marginal_hourly_cost(cost: &TierCost) -> Result<Option<u64>, QuantityError> {
+    let power = power(cost)?;
+    Ok(match (&cost.owned, &cost.rented) {
+        (Some(_), None) => power,
+        // Without power of its own, it is part of the rent.
+        (None, Some(rented)) if rented.committed => Some(power.unwrap_or(0)),
+        _ => None,
+    })
+}
+
+/// Energy of one replica in micro-USD an hour, where it is paid apart.
+fn power(cost: &TierCost) -> Result<Option<u64>, QuantityError> {
+    let Some(power) = &cost.power else {
+        return Ok(None);
     };
-    Ok(hardware.saturating_add(power))
+    let per_kilowatt_hour = u128::from(quantity::micros(&power.usd_per_kilowatt_hour)?);
+    let pue = power
+        .pue
+        .as_deref()
+        .map_or(Ok(1_000_000), quantity::micros)?;
+    let watts = u128::from(u64::try_from(power.watts).unwrap_or(0));
+    let cost = per_kilowatt_hour * watts * u128::from(pue) / 1_000 / 1_000_000;
+    Ok(Some(u64::try_from(cost).unwrap_or(u64::MAX)))
 }
 
 /// Utilization in steps of ten that does not flutter: the value before is kept until the reading is ten points away.
@@ -129,27 +145,29 @@ pub fn status(
     utilization: Option<i32>,
     (generation, now): (i64, Timestamp),
 ) -> GPUTierStatus {
-    let counted =
-        capacity(spec, nodes).and_then(|capacity| Ok((capacity, hourly_cost(&spec.cost)?)));
+    let counted = capacity(spec, nodes).and_then(|capacity| {
+        let marginal = marginal_hourly_cost(&spec.cost)?;
+        Ok((capacity, hourly_cost(&spec.cost)?, marginal))
+    });
     let time = Time(now);
     let mut conditions = Conditions::default();
     let mut set = |condition: (&str, ConditionStatus, &str), message: String| {
         conditions.set(&previous.conditions, condition, message, generation, &time);
     };
-    let (capacity, cost) = match counted {
-        Ok((capacity, cost)) => {
+    let (capacity, cost, marginal) = match counted {
+        Ok((capacity, cost, marginal)) => {
             set(
                 (types::ACCEPTED, ConditionStatus::True, "Accepted"),
                 "the spec is consistent".into(),
             );
-            (Some(capacity), Some(cost))
+            (Some(capacity), Some(cost), marginal)
         }
         Err(error) => {
             set(
                 (types::ACCEPTED, ConditionStatus::False, "InvalidSpec"),
                 error.to_string(),
             );
-            (None, None)
+            (None, None, None)
         }
     };
     let (fresh, reason, message) = match utilization {
@@ -191,6 +209,7 @@ pub fn status(
         free: capacity.and_then(|capacity| i64::try_from(capacity.free).ok()),
         utilization_percent: utilization,
         hourly_cost_usd: cost.map(decimal),
+        marginal_hourly_cost_usd: marginal.map(decimal),
         conditions: conditions.0,
     }
 }
@@ -216,6 +235,7 @@ mod tests {
                 owned: None,
                 rented: Some(RentedCost {
                     usd_per_hour: "0.5".into(),
+                    committed: false,
                 }),
                 power: None,
             },
@@ -279,6 +299,38 @@ mod tests {
         };
         // 26 280 / 36 / 730 = 1.00, 73 / 730 = 0.10, 0.5 kW × 1.5 × 0.20 = 0.15
         assert_eq!(hourly_cost(&cost), Ok(1_250_000));
+        assert_eq!(marginal_hourly_cost(&cost), Ok(Some(150_000)));
+    }
+
+    #[test]
+    fn only_hardware_that_is_paid_for_anyway_has_a_marginal_cost() {
+        let rented = |committed, power| TierCost {
+            owned: None,
+            rented: Some(RentedCost {
+                usd_per_hour: "2".into(),
+                committed,
+            }),
+            power,
+        };
+        let power = || PowerCost {
+            usd_per_kilowatt_hour: "0.20".into(),
+            watts: 500,
+            pue: None,
+        };
+        let marginal = |cost: &TierCost| marginal_hourly_cost(cost);
+        assert_eq!(marginal(&rented(false, Some(power()))), Ok(None));
+        assert_eq!(marginal(&rented(true, Some(power()))), Ok(Some(100_000)));
+        assert_eq!(marginal(&rented(true, None)), Ok(Some(0)));
+        let owned = TierCost {
+            owned: Some(OwnedCost {
+                purchase_usd: "30000".into(),
+                amortization_months: 36,
+                maintenance_usd_per_month: None,
+            }),
+            rented: None,
+            power: None,
+        };
+        assert_eq!(marginal(&owned), Ok(None));
     }
 
     #[rstest]

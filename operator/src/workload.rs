@@ -8,6 +8,7 @@ pub mod client_key;
 pub mod controller;
 pub mod decide;
 pub mod dereference;
+pub mod elsewhere;
 pub mod events;
 pub mod facts;
 pub mod failure;
@@ -119,7 +120,7 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn run(self) -> Result<Requeue, ReconcileError> {
         let observation = observe::observe(&self.facts);
-        let validated = match validate::validate(&self.facts) {
+        let mut validated = match validate::validate(&self.facts) {
             Ok(validated) => validated,
             Err(error) => return self.report_invalid(&error, &observation).await,
         };
@@ -127,12 +128,7 @@ impl Pass<'_> {
             return Ok(Requeue::After(LOOK_AGAIN));
         }
         let previous_status = self.facts.workload.status.as_ref();
-        let decision = decide::decide(
-            self.facts.uid(),
-            &validated,
-            previous_status,
-            self.facts.now,
-        );
+        let decision = self.decide(&mut validated);
         let Some(decision) = decision else {
             return Ok(Requeue::OnChange);
         };
@@ -174,6 +170,29 @@ impl Pass<'_> {
         secret?;
         let drain = validated.rules.drain;
         Ok(self.requeue((&next, drain), &decision, &advance, &problems))
+    }
+
+    /// Under a move budget workloads are decided one at a time, each knowing what the others have used.
+    fn decide(&self, validated: &mut Validated) -> Option<weir_placement::Decision> {
+        let (uid, now) = (self.facts.uid(), self.facts.now);
+        let status = self.facts.workload.status.as_ref();
+        let policy = validated.input.policy.clone();
+        let effective = validated.policy.effective(policy.as_deref());
+        let unlimited = weir_placement::MoveBudget::default();
+        let limited = effective.is_some_and(|policy| policy.move_budget != unlimited);
+        let (Some(policy), true) = (policy, limited) else {
+            return decide::decide(uid, validated, status, now);
+        };
+        self.reconciler.memory.one_at_a_time(uid, |told| {
+            let all = self.reconciler.context.stores.workloads.state();
+            let workloads = all.iter().map(AsRef::as_ref);
+            validated.elsewhere = vec![elsewhere::elsewhere(workloads, &policy, (uid, told), now)];
+            let decision = decide::decide(uid, validated, status, now);
+            let moves = decision
+                .as_ref()
+                .is_some_and(|decision| decision.outcome == weir_placement::Outcome::Move);
+            (decision, moves)
+        })
     }
 
     /// Objects that are applied together arrive one by one; deciding on half of them would place and then move.

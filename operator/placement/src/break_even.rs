@@ -1,7 +1,8 @@
 //! Where two cost curves cross: the break-even volume, and what would flip a decision. Derived, not searched.
 
-use crate::cost::{ExactCost, ReplicaCurve, Step, TokenCurve};
+use crate::cost::{EXACT_PER_MICRO, ExactCost, ReplicaCurve, SECONDS_PER_MONTH, Step, TokenCurve};
 use crate::plan::{Comparison, FlipCondition, FlipQuantity};
+use crate::policy::PlacementPolicy;
 use crate::units::{MicroUsdPerMillionTokens, Percent, RequestsPerMonth};
 
 /// Least requests per month at which the local curve costs no more than the external one.
@@ -19,25 +20,65 @@ pub(crate) fn break_even(local: &ReplicaCurve, external: &TokenCurve) -> Option<
     RequestsPerMonth::new(u64::try_from(first).ok()?).ok()
 }
 
-/// Whether leaving a target of cost `incumbent` for one of cost `rival` saves at least `least` of it, and anything at all.
-pub(crate) fn worth_a_move(incumbent: ExactCost, rival: ExactCost, least: Percent) -> bool {
-    rival < incumbent && rival.0 * 100 <= incumbent.0 * remaining(least)
+/// What a move must save: a share of the cost that is left, and enough to pay for the move in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hurdle {
+    least: Percent,
+    /// In micro-USD.
+    requalification: u128,
+    /// In seconds.
+    pay_back: u128,
 }
 
-fn remaining(least: Percent) -> u128 {
-    100 - u128::from(least.get())
-}
+impl Hurdle {
+    pub(crate) fn new(policy: &PlacementPolicy, other_model: bool) -> Self {
+        let fee = u128::from(policy.switching.requalification.get());
+        Self {
+            least: policy.min_savings_percent,
+            requalification: if other_model { fee } else { 0 },
+            pay_back: u128::from(policy.switching.pay_back.get()).max(1),
+        }
+    }
 
-/// Highest rival cost that is worth leaving `incumbent` for; `None` when not even a free one is.
-fn highest_rival(incumbent: u128, least: Percent) -> Option<u128> {
-    Some((incumbent * remaining(least) / 100).min(incumbent.checked_sub(1)?))
-}
+    /// What the move costs once, in micro-USD.
+    pub(crate) fn once(&self, warm_up: u128) -> u128 {
+        self.requalification + warm_up
+    }
 
-/// Lowest incumbent cost that is worth leaving for `rival`; `None` when none is.
-fn lowest_incumbent(rival: u128, least: Percent) -> Option<u128> {
-    let scaled = (rival * 100).checked_div(remaining(least))?;
-    let inexact = !(rival * 100).is_multiple_of(remaining(least));
-    Some((scaled + u128::from(inexact)).max(rival + 1))
+    /// What must be saved in a month to pay back in time, in exact units; anything at all where nothing is to be paid.
+    fn saving(&self, warm_up: u128) -> u128 {
+        let micros = (self.once(warm_up) * SECONDS_PER_MONTH).div_ceil(self.pay_back);
+        micros.saturating_mul(EXACT_PER_MICRO).max(1)
+    }
+
+    fn remaining(&self) -> u128 {
+        100 - u128::from(self.least.get())
+    }
+
+    /// Whether the share that is asked for is saved by leaving a cost of `incumbent` for one of `rival`.
+    pub(crate) fn saves_enough(&self, incumbent: u128, rival: u128) -> bool {
+        rival < incumbent && rival * 100 <= incumbent * self.remaining()
+    }
+
+    /// Whether leaving `incumbent` for a rival of this cost and warm-up is worth a move.
+    pub(crate) fn is_cleared(&self, incumbent: u128, (rival, warm_up): (u128, u128)) -> bool {
+        self.saves_enough(incumbent, rival) && incumbent - rival >= self.saving(warm_up)
+    }
+
+    /// Highest cost of a rival without warm-up that is worth leaving `incumbent` for; `None` when not even a free one is.
+    fn highest_rival(&self, incumbent: u128) -> Option<u128> {
+        let paid_back = incumbent.checked_sub(self.saving(0))?;
+        Some((incumbent * self.remaining() / 100).min(paid_back))
+    }
+
+    /// Lowest incumbent cost that is worth leaving for such a rival; `None` when none is.
+    fn lowest_incumbent(&self, (rival, warm_up): (u128, u128)) -> Option<u128> {
+        let remaining = self.remaining();
+        let scaled = (rival * 100).checked_div(remaining)?;
+        let inexact = !(rival * 100).is_multiple_of(remaining);
+        let paid_back = rival.saturating_add(self.saving(warm_up));
+        Some((scaled + u128::from(inexact)).max(paid_back))
+    }
 }
 
 /// A threshold on requests per month.
@@ -55,11 +96,13 @@ pub(crate) fn leave_local(
     local: &ReplicaCurve,
     external: &TokenCurve,
     requests: RequestsPerMonth,
-    least: Percent,
+    hurdle: Hurdle,
 ) -> VolumeFlips {
     let here = u128::from(requests.get());
     let flips_up_to = |step: &Step| {
-        let affordable = highest_rival(step.cost, least)?.checked_div(external.per_request());
+        let affordable = hurdle
+            .highest_rival(step.cost)?
+            .checked_div(external.per_request());
         let end = affordable.unwrap_or(u128::MAX).min(step.most);
         (end >= step.fewest).then_some(end)
     };
@@ -85,11 +128,11 @@ pub(crate) fn leave_external(
     external: &TokenCurve,
     local: &ReplicaCurve,
     requests: RequestsPerMonth,
-    least: Percent,
+    hurdle: Hurdle,
 ) -> VolumeFlips {
     let here = u128::from(requests.get());
     let flips_from = |step: &Step| {
-        let needed = lowest_incumbent(step.cost, least)?;
+        let needed = hurdle.lowest_incumbent((step.cost, step.warm_up))?;
         let per_request = external.per_request();
         let start = (needed.checked_div(per_request)? + u128::from(needed % per_request > 0))
             .max(step.fewest);
@@ -149,10 +192,12 @@ pub(crate) fn rival_price(
     (name, rival): (&str, &TokenCurve),
     incumbent: ExactCost,
     requests: RequestsPerMonth,
-    least: Percent,
+    hurdle: Hurdle,
 ) -> Option<FlipCondition> {
     let part = component(rival);
-    let per_request = highest_rival(incumbent.0, least)?.checked_div(u128::from(requests.get()))?;
+    let per_request = hurdle
+        .highest_rival(incumbent.0)?
+        .checked_div(u128::from(requests.get()))?;
     let highest = per_request
         .checked_sub(part.rest)?
         .checked_div(part.weight)?;
@@ -161,19 +206,21 @@ pub(crate) fn rival_price(
         .then(|| price_condition(&part, name, Comparison::Below, threshold, name))
 }
 
-/// The price of an external incumbent above which it is worth leaving for a rival of cost `rival`.
+/// The price of an external incumbent above which it is worth leaving for a rival of this cost and warm-up.
 pub(crate) fn incumbent_price(
     (name, incumbent): (&str, &TokenCurve),
-    (to, rival): (&str, ExactCost),
+    (to, rival): (&str, (ExactCost, u128)),
     requests: RequestsPerMonth,
-    least: Percent,
+    hurdle: Hurdle,
 ) -> Option<FlipCondition> {
     let part = component(incumbent);
     let requests = u128::from(requests.get());
     if requests == 0 || part.weight == 0 {
         return None;
     }
-    let per_request = lowest_incumbent(rival.0, least)?.div_ceil(requests);
+    let per_request = hurdle
+        .lowest_incumbent((rival.0.0, rival.1))?
+        .div_ceil(requests);
     let lowest = per_request.checked_sub(part.rest)?.div_ceil(part.weight);
     let threshold = u64::try_from(lowest.checked_sub(1)?).ok()?;
     let possible = threshold >= part.now.get() && threshold < MicroUsdPerMillionTokens::MAX.get();

@@ -1,7 +1,9 @@
 //! One target under the gates and the cost curves: a candidate with its cost, or with what speaks against it.
 
-use crate::break_even::worth_a_move;
-use crate::capacity::{self, Ledger};
+mod local;
+
+use crate::break_even::Hurdle;
+use crate::capacity::Ledger;
 use crate::cost::{ExactCost, ReplicaCurve, TokenCurve};
 use crate::demand::EffectiveDemand;
 use crate::gates::{self, protects_data, rejection};
@@ -10,10 +12,9 @@ use crate::plan::{
 };
 use crate::policy::PlacementPolicy;
 use crate::snapshot::{
-    DeviceKind, ExternalTarget, FleetSnapshot, LocalTarget, PriceState, SelfHosting, Target,
-    TargetKind, TierState, Utilization, WorkloadInput,
+    ExternalTarget, FleetSnapshot, ModelFacts, PriceState, Target, TargetKind, WorkloadInput,
 };
-use crate::units::{MicroUsd, Millis, Percent};
+use crate::units::{MicroUsd, Millis};
 
 /// How a candidate's cost depends on demand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub(crate) struct Evaluated {
     pub(crate) candidate: Candidate,
     pub(crate) exact: Option<ExactCost>,
     pub(crate) curve: Option<Curve>,
+    /// What its replicas cost before they serve, in micro-USD.
+    pub(crate) warm_up: u128,
+    pub(crate) model: Option<ModelFacts>,
     /// Replicas that a local target keeps even when it serves nothing.
     pub(crate) kept_replicas: u32,
 }
@@ -67,9 +71,19 @@ impl Evaluated {
         self.candidate.doubts.iter().find(weak).copied()
     }
 
+    /// What leaving this for `rival` must save.
+    pub(crate) fn hurdle(&self, rival: &Self, policy: &PlacementPolicy) -> Hurdle {
+        let equivalent = matches!((&self.model, &rival.model), (Some(own), Some(other)) if own.is_equivalent(other));
+        Hurdle::new(policy, !equivalent)
+    }
+
     /// Whether leaving this for `rival` is worth a move, as far as costs are known.
-    pub(crate) fn is_worth_leaving_for(&self, rival: &Self, least: Percent) -> bool {
-        matches!((self.exact, rival.exact), (Some(own), Some(other)) if worth_a_move(own, other, least))
+    pub(crate) fn is_worth_leaving_for(&self, rival: &Self, policy: &PlacementPolicy) -> bool {
+        let (Some(own), Some(other)) = (self.exact, rival.exact) else {
+            return false;
+        };
+        self.hurdle(rival, policy)
+            .is_cleared(own.0, (other.0, rival.warm_up))
     }
 }
 
@@ -98,7 +112,7 @@ fn evaluate_target(context: Context<'_>, target: &Target) -> Evaluated {
     let blank = blank(target, rejected_by);
     match &target.kind {
         TargetKind::Unresolved { .. } => blank,
-        TargetKind::Local(local) => evaluate_local(context, local, blank),
+        TargetKind::Local(local) => local::evaluate(context, local, blank),
         TargetKind::External(external) => evaluate_external(context, external, blank),
     }
 }
@@ -126,108 +140,10 @@ fn blank(target: &Target, rejected_by: Vec<Rejection>) -> Evaluated {
         candidate,
         exact: None,
         curve: None,
+        warm_up: 0,
+        model: target.kind.model().cloned(),
         kept_replicas: 0,
     }
-}
-
-fn evaluate_local(
-    context: Context<'_>,
-    local: &LocalTarget,
-    mut evaluated: Evaluated,
-) -> Evaluated {
-    let workload = context.workload;
-    let choice = capacity::choose(
-        &context.snapshot.tiers,
-        context.ledger,
-        local,
-        evaluated.name(),
-        workload.current.as_ref(),
-    );
-    evaluated.kept_replicas = local.min_replicas;
-    let candidate = &mut evaluated.candidate;
-    if choice.tier.is_none() {
-        candidate.verdict = Verdict::Rejected;
-    }
-    candidate.rejected_by.extend(choice.failed);
-    candidate.tier = choice.tier.clone();
-    let Some(tier) = choice.tier.filter(|_| !evaluated.rejected()) else {
-        evaluated.candidate.tier = None;
-        return evaluated;
-    };
-    too_slow(
-        workload,
-        local.ttft_p95.get(&tier).copied(),
-        &mut evaluated.candidate,
-    );
-    let throughput = local.throughput.get(&tier).copied();
-    evaluated.candidate.throughput = throughput.map(|throughput| throughput.rate);
-    evaluated.candidate.throughput_source = throughput.map(|throughput| throughput.source);
-    let state = context.snapshot.tiers.get(&tier);
-    local_cost(context, local, state, &tier, &mut evaluated);
-    evaluated
-}
-
-/// Replicas and, where the target can serve, cost.
-fn local_cost(
-    context: Context<'_>,
-    local: &LocalTarget,
-    state: Option<&TierState>,
-    tier: &str,
-    evaluated: &mut Evaluated,
-) {
-    let figures = &context.demand.figures;
-    let hourly = state.and_then(|state| state.hourly_cost);
-    let operations = match context.workload.self_hosting {
-        SelfHosting::Costed => context.policy.operations_cost_per_month,
-        SelfHosting::Free | SelfHosting::Forbidden => MicroUsd::MIN,
-    };
-    let throughput = local.throughput.get(tier).copied();
-    let curve = ReplicaCurve::new(
-        local,
-        hourly.unwrap_or(crate::MicroUsdPerHour::MIN),
-        operations,
-        throughput,
-        figures,
-    );
-    let replicas = curve.replicas(figures.requests_per_month);
-    evaluated.candidate.replicas = Some(replicas.map_or(curve.min, |(replicas, _)| replicas));
-    finish_availability(&mut evaluated.candidate);
-    if !evaluated.feasible() {
-        return;
-    }
-    let candidate = &mut evaluated.candidate;
-    if state.is_some_and(|state| {
-        state.kind == DeviceKind::Gpu && state.utilization == Utilization::Lost
-    }) {
-        candidate.doubts.push(Doubt::UtilizationUnknown);
-    }
-    if hourly.is_none() {
-        candidate.doubts.push(Doubt::TierCostUnknown);
-    }
-    let Some((replicas, capacity_limited)) = replicas else {
-        let demand_known = figures.requests_per_month.is_some()
-            && figures.input_p50.is_some()
-            && figures.output_p50.is_some();
-        candidate.doubts.push(if demand_known {
-            Doubt::ThroughputUnknown
-        } else {
-            Doubt::DemandUnknown
-        });
-        return;
-    };
-    if hourly.is_none() {
-        return;
-    }
-    let exact = curve.cost(replicas);
-    candidate.cost = Some(CandidateCost {
-        monthly: exact.to_micro_usd(),
-        per_million_tokens: exact.per_million_tokens(figures),
-        basis: CostBasis::FullyLoaded,
-        operations: curve.operations,
-        capacity_limited,
-    });
-    evaluated.exact = Some(exact);
-    evaluated.curve = Some(Curve::Local(curve));
 }
 
 fn evaluate_external(
@@ -269,7 +185,12 @@ fn evaluate_external(
         candidate.doubts.push(Doubt::DemandUnknown);
         return evaluated;
     };
-    let Some(curve) = TokenCurve::new(external, figures) else {
+    let pattern = context.workload.demand.pattern;
+    let curve = external
+        .price
+        .as_ref()
+        .and_then(|price| TokenCurve::new(price, figures, pattern));
+    let Some(curve) = curve else {
         return evaluated;
     };
     let exact = curve.cost(requests);

@@ -27,8 +27,13 @@ impl Ledger {
         }
     }
 
+    /// Devices that are left; `None` when unknown.
+    pub(crate) fn free(&self, tier: &str) -> Option<u32> {
+        self.free.get(tier).copied()
+    }
+
     fn none_left(&self, tier: &str) -> bool {
-        self.free.get(tier) == Some(&0)
+        self.free(tier) == Some(0)
     }
 }
 

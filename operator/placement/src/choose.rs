@@ -81,7 +81,32 @@ impl View<'_> {
 }
 
 /// Chooses. Rules come in the order of their strength: data, suspension, pinning, a move in progress, gates, cost.
+/// In advisory mode what would begin a move is told instead, unless the data may not stay where it is.
 pub(crate) fn choose(view: View<'_>) -> Choice {
+    let choice = chosen(view);
+    let current = view.workload.current.as_ref();
+    let at = current.and_then(|current| view.index(&current.target));
+    let advised = view.workload.mode == Mode::Advisory
+        && choice.outcome == Outcome::Move
+        && current.is_some_and(|current| current.pending.is_none());
+    match (at, choice.target) {
+        (Some(at), Some(to)) if advised && !view.evaluated[at].data_forbidden() => Choice {
+            outcome: Outcome::Hold,
+            reason: Reason::AdvisoryRecommendation,
+            message: format!(
+                "recommends {} ({:?}): {}",
+                view.evaluated[to].name(),
+                choice.reason,
+                choice.message
+            ),
+            target: Some(at),
+            ..choice
+        },
+        _ => choice,
+    }
+}
+
+fn chosen(view: View<'_>) -> Choice {
     let current = view.workload.current.as_ref();
     let at = current.and_then(|current| view.index(&current.target));
     let may_stay_frozen = at.is_none_or(|at| !view.evaluated[at].data_forbidden());

@@ -1,9 +1,14 @@
 //! The sentences of a decision. Each names the numbers that were compared.
 
+use jiff::Timestamp;
+
 use crate::candidate::Evaluated;
-use crate::plan::{Candidate, Doubt};
+use crate::cost::ExactCost;
+use crate::demand::EffectiveDemand;
+use crate::plan::{Candidate, CandidateCost, CostBasis, Doubt};
 use crate::policy::PlacementPolicy;
 use crate::snapshot::DemandFigures;
+use crate::units::MicroUsd;
 
 /// `a $0.21 against b $0.48 per 1M tokens at 412000 requests/month`.
 pub(crate) fn compared(chosen: &Evaluated, other: &Evaluated, figures: &DemandFigures) -> String {
@@ -14,13 +19,27 @@ pub(crate) fn compared(chosen: &Evaluated, other: &Evaluated, figures: &DemandFi
     let volume = volume(figures);
     let limits = limits(&chosen.candidate) + &limits(&other.candidate);
     match (own.per_million_tokens, others.per_million_tokens) {
-        (Some(own), Some(others)) => {
-            format!("{a} {own} against {b} {others} per 1M tokens{volume}{limits}")
-        }
-        _ => format!(
-            "{a} {} against {b} {} per month{volume}{limits}",
-            own.monthly, others.monthly
+        (Some(a_million), Some(b_million)) => format!(
+            "{a} {a_million}{} against {b} {b_million}{} per 1M tokens{volume}{limits}",
+            basis(own),
+            basis(others)
         ),
+        _ => format!(
+            "{a} {}{} against {b} {}{} per month{volume}{limits}",
+            own.monthly,
+            basis(own),
+            others.monthly,
+            basis(others)
+        ),
+    }
+}
+
+/// A basis that people do not expect is named.
+fn basis(cost: &CandidateCost) -> &'static str {
+    match cost.basis {
+        CostBasis::PerToken | CostBasis::FullyLoaded => "",
+        CostBasis::Marginal => " (marginal)",
+        CostBasis::Mixed => " (partly marginal)",
     }
 }
 
@@ -94,6 +113,28 @@ pub(crate) fn too_little(
     )
 }
 
+/// `x would save $4.00 a month, and moving there costs $9.00, …`, where that alone speaks against the move.
+pub(crate) fn not_paid_back(
+    current: &Evaluated,
+    rival: &Evaluated,
+    policy: &PlacementPolicy,
+    demand: &EffectiveDemand,
+) -> Option<String> {
+    let (own, other) = (current.exact?, rival.exact?);
+    let hurdle = current.hurdle(rival, policy);
+    if !hurdle.saves_enough(own.0, other.0) || hurdle.is_cleared(own.0, (other.0, rival.warm_up)) {
+        return None;
+    }
+    let saving = ExactCost(own.0 - other.0).to_micro_usd();
+    let once = MicroUsd::clamped(hurdle.once(rival.warm_up));
+    let days = policy.switching.pay_back.get() / 86_400;
+    Some(format!(
+        "{} would save {saving} a month, which does not pay for the {once} of moving there within {days} days: {}",
+        rival.name(),
+        compared(current, rival, &demand.figures)
+    ))
+}
+
 /// Whole percent of the incumbent's cost that `rival` saves, rounded down; negative when it costs more.
 pub(crate) fn saving_percent(incumbent: &Evaluated, rival: &Evaluated) -> Option<i64> {
     let (Some(own), Some(other)) = (incumbent.exact, rival.exact) else {
@@ -136,6 +177,12 @@ fn tier(evaluated: &Evaluated) -> &str {
 fn revision(evaluated: &Evaluated) -> String {
     let book = evaluated.candidate.price_book.as_ref();
     book.map_or_else(String::new, |book| format!("in price book {} ", book.name))
+}
+
+/// How a wish is held by the hour's moves of a policy's workloads.
+pub(crate) fn held_by_fleet(to: &str, most: usize, frees: Option<Timestamp>) -> String {
+    let until = frees.map_or_else(String::new, |frees| format!(" until {frees}"));
+    format!("wishes for {to}, held by the policy's limit of {most} moves an hour{until}")
 }
 
 /// How often a wish was seen.

@@ -4,7 +4,8 @@ use crate::demand::EffectiveDemand;
 use crate::plan::{Gate, Rejection, RejectionReason};
 use crate::policy::{Connectivity, PlacementPolicy};
 use crate::snapshot::{
-    Egress, ExternalTarget, Location, ModelFacts, SelfHosting, Target, TargetKind, WorkloadInput,
+    Egress, ExternalTarget, Location, ModelFacts, SelfHosting, Substitution, Target, TargetKind,
+    WorkloadInput,
 };
 use crate::units::Tokens;
 
@@ -29,12 +30,14 @@ pub(crate) fn rejections(
             provider_terms(workload, external, &mut failed);
             failed.extend(connectivity(policy));
             capability(workload, &external.model, &mut failed);
+            failed.extend(substitution(workload, &external.model));
             failed.extend(quality(workload, &external.model));
             failed.extend(context(workload, demand, &external.model));
         }
         TargetKind::Local(local) => {
             failed.extend(self_hosting(workload));
             capability(workload, &local.model, &mut failed);
+            failed.extend(substitution(workload, &local.model));
             failed.extend(quality(workload, &local.model));
             failed.extend(context(workload, demand, &local.model));
         }
@@ -143,6 +146,42 @@ fn capability(workload: &WorkloadInput, model: &ModelFacts, failed: &mut Vec<Rej
             message,
         ));
     }
+}
+
+/// The model that the workload was qualified with is that of the first target whose model is known.
+fn substitution(workload: &WorkloadInput, model: &ModelFacts) -> Option<Rejection> {
+    let qualified = workload
+        .targets
+        .iter()
+        .find_map(|target| target.kind.model())?;
+    let (reason, allowed) = match workload.capability.substitution {
+        Substitution::AnyCapable => return None,
+        Substitution::EquivalentOnly => (
+            RejectionReason::NotEquivalent,
+            model.is_equivalent(qualified),
+        ),
+        Substitution::Forbidden => (
+            RejectionReason::SubstitutionForbidden,
+            model.is_same(qualified),
+        ),
+    };
+    // The model is itself, whatever is unknown of it.
+    if allowed || std::ptr::eq(model, qualified) {
+        return None;
+    }
+    let name = |model: &ModelFacts| model.name.clone().unwrap_or_else(|| "unknown".to_owned());
+    let group = |model: &ModelFacts| {
+        let group = model.equivalence_group.as_ref();
+        group.map_or_else(String::new, |group| format!(" of group {group}"))
+    };
+    let message = format!(
+        "the model is {}{}; the workload is qualified with {}{}",
+        name(model),
+        group(model),
+        name(qualified),
+        group(qualified)
+    );
+    Some(rejection(Gate::Substitution, reason, message))
 }
 
 fn quality(workload: &WorkloadInput, model: &ModelFacts) -> Option<Rejection> {

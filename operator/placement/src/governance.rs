@@ -1,4 +1,5 @@
-//! What holds a wish to move: dwell, the week's move budget, and confirmation over consecutive evaluations.
+//! What holds a wish to move: dwell, the week's move budget, the maintenance window, and confirmation over consecutive
+//! evaluations. The budget of a whole policy is in `fleet_budget`.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,6 +7,7 @@ use crate::plan::{Confirmation, Reason};
 use crate::policy::PlacementPolicy;
 use crate::snapshot::{CurrentPlacement, WorkloadInput};
 use crate::units::Seconds;
+use crate::window::WindowState;
 
 const WEEK_SECONDS: u128 = 7 * 86_400;
 
@@ -24,7 +26,7 @@ pub(crate) struct Governed {
 /// Which rules hold a wish. Confirmation and budget always do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// Cost alone speaks for it: dwell holds it too.
+    /// Cost alone speaks for it: dwell and the maintenance window hold it too.
     Cost,
     /// The current target cannot serve.
     Availability,
@@ -53,6 +55,8 @@ pub(crate) fn govern(
         (Some(Reason::MinDwell), Some(dwell_ends))
     } else if let Some(frees) = budget {
         (Some(Reason::MoveBudgetSpent), frees)
+    } else if let Some(opens) = closed_until(workload, urgency, now) {
+        (Some(Reason::OutsideMaintenanceWindow), opens)
     } else if !confirmed {
         (Some(Reason::AwaitingConfirmation), None)
     } else {
@@ -63,6 +67,19 @@ pub(crate) fn govern(
         held_by,
         confirmation,
         hold_until,
+    }
+}
+
+/// `Some` when cost may not move the workload now: with the time at which its window opens, if that is known.
+fn closed_until(
+    workload: &WorkloadInput,
+    urgency: Urgency,
+    now: Timestamp,
+) -> Option<Option<Timestamp>> {
+    let window = workload.maintenance_window.as_ref()?;
+    match window.state(now) {
+        WindowState::Closed { opens } if urgency == Urgency::Cost => Some(opens),
+        _ => None,
     }
 }
 

@@ -19,8 +19,9 @@ mod record;
 mod snapshot;
 mod split;
 mod units;
+mod window;
 
-pub use decide::decide;
+pub use decide::{Changed, PriceKey, decide, decide_changed};
 pub use jiff::Timestamp;
 pub use plan::*;
 pub use policy::*;
@@ -28,3 +29,4 @@ pub use quantity::*;
 pub use snapshot::*;
 pub use split::*;
 pub use units::*;
+pub use window::{MaintenanceWindow, Schedule, ScheduleError, WindowError, WindowState};

@@ -135,12 +135,20 @@ pub enum Reason {
     MoveInProgress,
     /// Another target is cheaper, but by less than the policy asks for.
     SavingsTooSmall,
+    /// Another target is cheaper, but the saving does not pay for the move in the policy's time.
+    SwitchNotPaidBack,
     /// The workload is suspended.
     Suspended,
+    /// The workload is in advisory mode: the message says what would be done.
+    AdvisoryRecommendation,
     /// The workload came to its target too short a time ago.
     MinDwell,
     /// The week's moves are used up.
     MoveBudgetSpent,
+    /// The hour's moves of all of the policy's workloads are used up.
+    FleetMoveBudgetSpent,
+    /// Cost moves the workload within its maintenance window only.
+    OutsideMaintenanceWindow,
     /// The wish to move has to be seen again.
     AwaitingConfirmation,
     /// A price is missing.

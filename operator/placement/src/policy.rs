@@ -52,6 +52,12 @@ pub struct PlacementPolicy {
     pub confirmation: ConfirmationRule,
     /// Cost of operating one hosted workload, added to local targets unless `selfHosting` is Free.
     pub operations_cost_per_month: MicroUsd,
+    /// Which costs of local targets are counted.
+    pub local_cost_basis: LocalCostBasis,
+    /// What a move costs, and within which time it must have paid for itself.
+    pub switching: SwitchingRule,
+    /// How many of the policy's workloads cost may move in an hour.
+    pub move_budget: MoveBudget,
 }
 
 impl Default for PlacementPolicy {
@@ -65,7 +71,60 @@ impl Default for PlacementPolicy {
             min_observation: Seconds::clamped(3_600),
             confirmation: ConfirmationRule::default(),
             operations_cost_per_month: MicroUsd::clamped(200_000_000),
+            local_cost_basis: LocalCostBasis::Auto,
+            switching: SwitchingRule::default(),
+            move_budget: MoveBudget::default(),
         }
+    }
+}
+
+/// What a move costs, and within which time it must have paid for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchingRule {
+    /// How long a new local replica costs before it serves.
+    pub warm_up: Seconds,
+    /// What qualifying a workload for another model costs, each time; models of one equivalence group are the same.
+    pub requalification: MicroUsd,
+    /// The time in which the saving must make up for both.
+    pub pay_back: Seconds,
+}
+
+impl Default for SwitchingRule {
+    /// Ten minutes of warm-up, no fee, thirty days to pay back.
+    fn default() -> Self {
+        Self {
+            warm_up: Seconds::clamped(600),
+            requalification: MicroUsd::MIN,
+            pay_back: Seconds::clamped(30 * 86_400),
+        }
+    }
+}
+
+/// How many of a policy's workloads cost may move in an hour. Moves for other reasons are counted and never held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveBudget {
+    /// So many; `None` is no limit.
+    #[serde(default)]
+    pub per_hour: Option<u32>,
+    /// So much of the policy's workloads, rounded up; `None` is no limit. The smaller of both holds.
+    #[serde(default)]
+    pub percent_per_hour: Option<Percent>,
+}
+
+impl MoveBudget {
+    /// Most moves in an hour of so many workloads.
+    pub fn most(&self, workloads: usize) -> Option<usize> {
+        let share = |percent: Percent| {
+            let percent = usize::try_from(percent.get()).unwrap_or(100);
+            workloads.saturating_mul(percent).div_ceil(100)
+        };
+        let count = self
+            .per_hour
+            .map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+        let share = self.percent_per_hour.map(share);
+        count.into_iter().chain(share).min()
     }
 }
 
@@ -77,6 +136,18 @@ pub enum Connectivity {
     Connected,
     /// They cannot: every external target is rejected.
     Disconnected,
+}
+
+/// Which costs of local targets are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum LocalCostBasis {
+    /// Of owned and committed devices that are otherwise idle what running them adds; of others everything.
+    #[default]
+    Auto,
+    /// Of owned and committed devices what running them adds, idle or not.
+    Marginal,
+    /// Everything, used or not.
+    FullyLoaded,
 }
 
 /// How often a wish to move must have been seen before it is acted on.

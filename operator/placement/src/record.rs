@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::break_even::{self, VolumeFlips, volume_condition};
+use crate::break_even::{self, Hurdle, VolumeFlips, volume_condition};
 use crate::candidate::{Curve, Evaluated};
 use crate::choose::{Choice, View};
 use crate::explain;
@@ -12,7 +12,7 @@ use crate::plan::{
     Verdict,
 };
 use crate::policy::PlacementPolicy;
-use crate::snapshot::{FleetSnapshot, Location, PriceBookRef, Utilization};
+use crate::snapshot::{FleetSnapshot, Location, PriceBookRef, Utilization, WorkloadInput};
 use crate::units::{Percent, RequestsPerMonth};
 
 /// Utilization is recorded in steps of this many points.
@@ -63,23 +63,26 @@ fn weights(view: View<'_>, wished: Option<usize>) -> Vec<TargetWeight> {
         .map(|(at, evaluated)| TargetWeight {
             target: evaluated.name().to_owned(),
             weight: Percent::clamped(if at == wished { 100 } else { 0 }),
-            replicas: replicas(view, evaluated, at == wished),
+            replicas: replicas(view.workload, evaluated, at == wished),
         })
         .collect()
 }
 
 /// What the demand needs for the wished target and what is always kept for others. Suspended workloads do not scale.
-fn replicas(view: View<'_>, evaluated: &Evaluated, wished: bool) -> Option<u32> {
+pub(crate) fn replicas(
+    workload: &WorkloadInput,
+    evaluated: &Evaluated,
+    wished: bool,
+) -> Option<u32> {
     if evaluated.candidate.location == Location::External {
         return None;
     }
-    let ordered = view
-        .workload
+    let ordered = workload
         .current
         .as_ref()
         .and_then(|current| current.replicas.get(evaluated.name()));
     match ordered {
-        Some(ordered) if view.workload.suspend => Some(*ordered),
+        Some(ordered) if workload.suspend => Some(*ordered),
         _ if wished => Some(evaluated.candidate.replicas.unwrap_or(1).max(1)),
         _ => Some(evaluated.kept_replicas),
     }
@@ -123,10 +126,11 @@ fn flip_conditions(view: View<'_>, at: usize) -> Vec<FlipCondition> {
     ) else {
         return Vec::new();
     };
-    let least = view.policy.min_savings_percent;
     let others = || {
         let rival = |(other, evaluated): (usize, &Evaluated)| {
-            other != at && evaluated.feasible() && !chosen.is_worth_leaving_for(evaluated, least)
+            other != at
+                && evaluated.feasible()
+                && !chosen.is_worth_leaving_for(evaluated, view.policy)
         };
         let all = view.evaluated.iter().enumerate();
         all.filter(move |each| rival(*each))
@@ -134,7 +138,12 @@ fn flip_conditions(view: View<'_>, at: usize) -> Vec<FlipCondition> {
     };
     let mut conditions = Vec::new();
     let volumes: Vec<_> = others()
-        .filter_map(|other| Some((other, volume_flips(curve, other, requests, least)?)))
+        .filter_map(|other| {
+            Some((
+                other,
+                volume_flips(curve, other, requests, chosen.hurdle(other, view.policy))?,
+            ))
+        })
         .collect();
     let below = volumes
         .iter()
@@ -152,7 +161,7 @@ fn flip_conditions(view: View<'_>, at: usize) -> Vec<FlipCondition> {
                 (other.name(), rival),
                 own,
                 requests,
-                least,
+                chosen.hurdle(other, view.policy),
             ));
         }
     }
@@ -160,9 +169,9 @@ fn flip_conditions(view: View<'_>, at: usize) -> Vec<FlipCondition> {
         let price = |other: &Evaluated| {
             break_even::incumbent_price(
                 (chosen.name(), incumbent),
-                (other.name(), other.exact?),
+                (other.name(), (other.exact?, other.warm_up)),
                 requests,
-                least,
+                chosen.hurdle(other, view.policy),
             )
         };
         conditions.extend(
@@ -178,15 +187,15 @@ fn volume_flips(
     curve: &Curve,
     other: &Evaluated,
     requests: RequestsPerMonth,
-    least: Percent,
+    hurdle: Hurdle,
 ) -> Option<VolumeFlips> {
     match (curve, other.curve.as_ref()?) {
         (Curve::Local(local), Curve::External(external)) => {
-            Some(break_even::leave_local(local, external, requests, least))
+            Some(break_even::leave_local(local, external, requests, hurdle))
         }
-        (Curve::External(external), Curve::Local(local)) => {
-            Some(break_even::leave_external(external, local, requests, least))
-        }
+        (Curve::External(external), Curve::Local(local)) => Some(break_even::leave_external(
+            external, local, requests, hurdle,
+        )),
         _ => None,
     }
 }

@@ -12,6 +12,7 @@ pub use target::*;
 use crate::units::{
     Bytes, MicroUsdPerHour, Millis, Percent, RequestsPerMonth, Score, Seconds, Tokens,
 };
+use crate::window::MaintenanceWindow;
 
 /// Identity of a workload: its UID, never its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,6 +41,25 @@ pub struct FleetSnapshot {
     /// Every GPU or CPU tier, by name.
     #[serde(default)]
     pub tiers: BTreeMap<String, TierState>,
+    /// What counts against the move budgets of policies beside the workloads above.
+    #[serde(default)]
+    pub elsewhere: Vec<MovesElsewhere>,
+}
+
+/// Workloads of a policy that are not in the snapshot, as far as its move budget needs them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MovesElsewhere {
+    /// The policy that governs them; `None` is the default one.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// How many there are.
+    pub workloads: u32,
+    /// How many of them are on the move.
+    pub moving: u32,
+    /// When their moves ended; an hour of them is enough.
+    #[serde(default)]
+    pub moves: Vec<Timestamp>,
 }
 
 /// One workload: what it needs, where it may run, where it is.
@@ -71,6 +91,9 @@ pub struct WorkloadInput {
     /// Most moves in seven days; `None` is no limit.
     #[serde(default)]
     pub max_moves_per_week: Option<u32>,
+    /// When cost may move the workload; `None` is always.
+    #[serde(default)]
+    pub maintenance_window: Option<MaintenanceWindow>,
     /// Whether Weir chooses.
     #[serde(default)]
     pub mode: Mode,
@@ -107,6 +130,8 @@ pub enum Egress {
 pub struct Demand {
     /// Whether observation may replace what is declared.
     pub source: DemandSource,
+    /// How requests come.
+    pub pattern: Pattern,
     /// What the team expects.
     pub declared: DemandFigures,
     /// What the gateways metered.
@@ -121,6 +146,18 @@ pub enum DemandSource {
     Observed,
     /// Declared figures count always.
     Declared,
+}
+
+/// How requests come, which says how far the busiest hour is above the mean and whether requests may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Pattern {
+    /// With the working day; nobody waits.
+    #[default]
+    Interactive,
+    /// In a few busy hours; nobody waits.
+    Bursty,
+    /// Whenever there is room: requests wait, and are billed as batches where a provider has a discount for them.
+    Batch,
 }
 
 /// Figures of demand; each may be unknown.
@@ -161,6 +198,20 @@ pub struct Capability {
     pub min_context: Option<Tokens>,
     /// Score that the model must reach.
     pub min_quality: Option<MinQuality>,
+    /// Which models may stand in for that of the first target.
+    pub substitution: Substitution,
+}
+
+/// Which models may stand in for the one that a workload was qualified with: that of the first target whose model is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Substitution {
+    /// None.
+    Forbidden,
+    /// Those of its equivalence group.
+    EquivalentOnly,
+    /// Every one that passes the other gates.
+    #[default]
+    AnyCapable,
 }
 
 /// A score on a benchmark.
@@ -190,6 +241,8 @@ pub enum Mode {
     /// Weir chooses and moves.
     #[default]
     Auto,
+    /// Weir decides and says so, but moves nothing that may stay where it is.
+    Advisory,
     /// This target is used; gates hold for it too.
     Pinned(String),
 }
@@ -246,7 +299,10 @@ pub struct TierState {
     /// Fully loaded cost of one replica.
     #[serde(default)]
     pub hourly_cost: Option<MicroUsdPerHour>,
-    /// What that cost is made of.
+    /// What running a device adds that is paid for anyway: energy. `None`: nothing is paid for anyway, or unknown.
+    #[serde(default)]
+    pub marginal_hourly_cost: Option<MicroUsdPerHour>,
+    /// What the full cost is made of.
     pub cost_kind: CostKind,
     /// How busy the devices are.
     #[serde(default)]
@@ -267,6 +323,8 @@ pub enum DeviceKind {
 pub enum CostKind {
     /// Bought: purchase over its months, maintenance and power.
     Owned,
+    /// Rented for a term: paid for whether it is used or not.
+    Committed,
     /// Rented by the hour.
     Rented,
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use weir_crds::price_book::{PriceEntry, PriceFormat};
+use weir_crds::price_book::{ContextTierPrice, PriceEntry, PriceFormat};
 use weir_crds::quantity;
 
 /// Most models that a document may have.
@@ -14,7 +14,7 @@ pub const MAX_MODELS: usize = 50_000;
 pub const IMPLAUSIBLE: u64 = 1_000 * 1_000_000;
 
 /// Prices of one model, in micro-USD per million tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelPrice {
     /// Prompt tokens.
     pub input: u64,
@@ -22,6 +22,38 @@ pub struct ModelPrice {
     pub cached_input: Option<u64>,
     /// Answer tokens.
     pub output: u64,
+    /// Percent off every price for batches; `None`: no discount.
+    pub batch_discount_percent: Option<u64>,
+    /// Prices of requests with long prompts, by the number of tokens that their prompt exceeds.
+    pub context_tiers: BTreeMap<u64, TierPrice>,
+}
+
+/// Prices of requests with long prompts, in micro-USD per million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TierPrice {
+    /// Prompt tokens.
+    pub input: u64,
+    /// Prompt tokens that the provider's cache answers; `None`: as the others.
+    pub cached_input: Option<u64>,
+    /// Answer tokens.
+    pub output: u64,
+}
+
+impl ModelPrice {
+    /// What a request with a prompt of more than `tokens` tokens is billed, before any discount.
+    pub fn above(&self, tokens: u64) -> TierPrice {
+        let tier = self.context_tiers.range(..=tokens).next_back();
+        tier.map_or(self.base(), |(_, tier)| *tier)
+    }
+
+    /// What a short prompt is billed.
+    pub fn base(&self) -> TierPrice {
+        TierPrice {
+            input: self.input,
+            cached_input: self.cached_input,
+            output: self.output,
+        }
+    }
 }
 
 /// What a document says.
@@ -103,7 +135,29 @@ pub fn entry_price(entry: &PriceEntry) -> Result<ModelPrice, String> {
             .map(read)
             .transpose()?,
         output: read(&entry.output_usd_per_million_tokens)?,
+        batch_discount_percent: match entry.batch_discount_percent {
+            None => None,
+            Some(percent @ 0..=100) => u64::try_from(percent).ok(),
+            Some(percent) => return Err(format!("batchDiscountPercent {percent} is not 0 to 100")),
+        },
+        context_tiers: context_tiers(entry)?,
     })
+}
+
+fn context_tiers(entry: &PriceEntry) -> Result<BTreeMap<u64, TierPrice>, String> {
+    let read = |text: &str| quantity::micros(text).map_err(|error| error.to_string());
+    let tiers = entry.context_tiers.iter().map(|tier| {
+        let above = u64::try_from(tier.above_input_tokens)
+            .map_err(|_| format!("aboveInputTokens {} is negative", tier.above_input_tokens))?;
+        let cached = tier.cached_input_usd_per_million_tokens.as_deref();
+        let price = TierPrice {
+            input: read(&tier.input_usd_per_million_tokens)?,
+            cached_input: cached.map(read).transpose()?,
+            output: read(&tier.output_usd_per_million_tokens)?,
+        };
+        Ok((above, price))
+    });
+    tiers.collect()
 }
 
 /// The entry that states a price.
@@ -113,6 +167,19 @@ pub fn to_entry(model: &str, price: &ModelPrice) -> PriceEntry {
         input_usd_per_million_tokens: quantity::decimal(price.input),
         cached_input_usd_per_million_tokens: price.cached_input.map(quantity::decimal),
         output_usd_per_million_tokens: quantity::decimal(price.output),
+        batch_discount_percent: price
+            .batch_discount_percent
+            .and_then(|percent| i32::try_from(percent).ok()),
+        context_tiers: price
+            .context_tiers
+            .iter()
+            .map(|(above, tier)| ContextTierPrice {
+                above_input_tokens: i64::try_from(*above).unwrap_or(i64::MAX),
+                input_usd_per_million_tokens: quantity::decimal(tier.input),
+                cached_input_usd_per_million_tokens: tier.cached_input.map(quantity::decimal),
+                output_usd_per_million_tokens: quantity::decimal(tier.output),
+            })
+            .collect(),
     }
 }
 
@@ -134,16 +201,56 @@ fn litellm(text: &str) -> Result<Document, ParseError> {
             continue;
         }
         let price = (|| {
-            Ok(ModelPrice {
+            let mut price = ModelPrice {
                 input: required(&row, "input_cost_per_token")?,
                 cached_input: optional(&row, "cache_read_input_token_cost")?,
                 // Embedding models have no answer tokens and no price for them.
                 output: optional(&row, "output_cost_per_token")?.unwrap_or(0),
-            })
+                ..ModelPrice::default()
+            };
+            price.context_tiers = litellm_tiers(&row, &price)?;
+            price.batch_discount_percent = litellm_batches(&row, &price)?;
+            Ok(price)
         })();
         document.put(model, price);
     }
     Ok(document)
+}
+
+/// The catalogue spells thresholds in field names, as in `input_cost_per_token_above_200k_tokens`.
+fn litellm_tiers(row: &Value, base: &ModelPrice) -> Result<BTreeMap<u64, TierPrice>, String> {
+    let threshold = |field: &String| {
+        let thousands = field
+            .strip_prefix("input_cost_per_token_above_")?
+            .strip_suffix("k_tokens")?;
+        Some((thousands.to_owned(), thousands.parse::<u32>().ok()?))
+    };
+    let fields = row.as_object().into_iter().flat_map(|fields| fields.keys());
+    let tiers = fields.filter_map(threshold).map(|(text, thousands)| {
+        let part = |part: &str| optional(row, &format!("{part}_above_{text}k_tokens"));
+        let price = TierPrice {
+            input: part("input_cost_per_token")?.unwrap_or(base.input),
+            cached_input: part("cache_read_input_token_cost")?,
+            output: part("output_cost_per_token")?.unwrap_or(base.output),
+        };
+        Ok((u64::from(thousands) * 1_000, price))
+    });
+    tiers.collect()
+}
+
+/// The least discount of the two that the catalogue's batch prices give, in whole percent rounded down.
+fn litellm_batches(row: &Value, base: &ModelPrice) -> Result<Option<u64>, String> {
+    let discount = |field: &str, list: u64| {
+        let batch = optional(row, field)?.filter(|batch| *batch < list);
+        Ok::<_, String>(batch.map(|batch| (list - batch) * 100 / list))
+    };
+    let input = discount("input_cost_per_token_batches", base.input)?;
+    let output = discount("output_cost_per_token_batches", base.output)?;
+    Ok(match (input, output) {
+        (Some(input), Some(output)) => Some(input.min(output)),
+        (Some(input), None) if base.output == 0 => Some(input),
+        _ => None,
+    })
 }
 
 fn openrouter(text: &str) -> Result<Document, ParseError> {
@@ -165,6 +272,7 @@ fn openrouter(text: &str) -> Result<Document, ParseError> {
                 input: required(&row, "prompt")?,
                 cached_input: optional(&row, "input_cache_read")?,
                 output: required(&row, "completion")?,
+                ..ModelPrice::default()
             })
         })();
         document.put(id, price);
@@ -217,78 +325,4 @@ fn optional(row: &Value, field: &str) -> Result<Option<u64>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    const LITELLM: &str = r#"{
-        "sample_spec": {"input_cost_per_token": 0.0},
-        "acme-small": {"input_cost_per_token": 2.8e-06, "output_cost_per_token": 5.6e-06, "cache_read_input_token_cost": 2.8e-07, "mode": "chat"},
-        "acme-image": {"output_cost_per_image": 0.04},
-        "acme-embed": {"input_cost_per_token": 2e-08},
-        "acme-broken": {"input_cost_per_token": -1e-06, "output_cost_per_token": 1e-06},
-        "acme-text": {"input_cost_per_token": "1e-06", "output_cost_per_token": "NaN"}
-    }"#;
-
-    #[test]
-    fn litellm_prices_are_read_per_million_tokens() {
-        let document = parse(PriceFormat::LiteLLM, LITELLM).expect("readable");
-        assert_eq!(
-            document.prices["acme-small"],
-            ModelPrice {
-                input: 2_800_000,
-                cached_input: Some(280_000),
-                output: 5_600_000
-            }
-        );
-        assert_eq!(document.prices["acme-embed"].output, 0);
-        assert!(!document.prices.contains_key("sample_spec"));
-        assert!(!document.prices.contains_key("acme-image"));
-    }
-
-    #[test]
-    fn a_row_that_is_no_price_is_named_and_the_others_are_kept() {
-        let document = parse(PriceFormat::LiteLLM, LITELLM).expect("readable");
-        assert_eq!(
-            document.rejected.keys().collect::<Vec<_>>(),
-            ["acme-broken", "acme-text"]
-        );
-    }
-
-    #[test]
-    fn openrouter_prices_are_read_from_strings() {
-        let text = r#"{"data": [{"id": "acme/small", "pricing": {"prompt": "0.00000028", "completion": "0.0000011", "input_cache_read": "0.00000003"}}, {"id": "acme/none"}]}"#;
-        let document = parse(PriceFormat::OpenRouter, text).expect("readable");
-        assert_eq!(
-            document.prices["acme/small"],
-            ModelPrice {
-                input: 280_000,
-                cached_input: Some(30_000),
-                output: 1_100_000
-            }
-        );
-    }
-
-    #[test]
-    fn weirs_own_format_is_yaml_in_usd_per_million_tokens() {
-        let text = "entries:\n- {model: m, inputUsdPerMillionTokens: '0.5', outputUsdPerMillionTokens: '1.5'}\n";
-        let document = parse(PriceFormat::Weir, text).expect("readable");
-        assert_eq!(
-            document.prices["m"],
-            ModelPrice {
-                input: 500_000,
-                cached_input: None,
-                output: 1_500_000
-            }
-        );
-    }
-
-    #[rstest]
-    #[case(PriceFormat::LiteLLM, "<html>")]
-    #[case(PriceFormat::LiteLLM, "{}")]
-    #[case(PriceFormat::OpenRouter, "{\"data\": []}")]
-    #[case(PriceFormat::Weir, "entries: 5")]
-    fn a_document_without_prices_is_refused(#[case] format: PriceFormat, #[case] text: &str) {
-        assert!(parse(format, text).is_err());
-    }
-}
+mod tests;

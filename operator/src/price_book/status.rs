@@ -218,11 +218,7 @@ fn conditions(
 }
 
 fn held_price((model, held): (&String, &Held)) -> HeldPrice {
-    let gone = ModelPrice {
-        input: 0,
-        cached_input: None,
-        output: 0,
-    };
+    let gone = ModelPrice::default();
     HeldPrice {
         model: model.clone(),
         read: match &held.read {
@@ -289,8 +285,8 @@ mod tests {
                 "m".to_owned(),
                 ModelPrice {
                     input,
-                    cached_input: None,
                     output: input,
+                    ..ModelPrice::default()
                 },
             )
         });

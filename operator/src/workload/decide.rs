@@ -18,7 +18,8 @@ use super::validate::Validated;
 
 pub use render::render;
 
-/// Decides for one workload. Other workloads count through what their pods leave free of the tiers, so that a decision
+/// Decides for one workload. Other workloads count through what their pods leave free of the tiers and what they have used
+/// of the policy's move budget, so that a decision
 /// depends on what is in the cluster and not on the order in which workloads are looked at.
 pub fn decide(
     uid: &str,
@@ -30,6 +31,7 @@ pub fn decide(
     let snapshot = FleetSnapshot {
         workloads: BTreeMap::from([(id.clone(), validated.input.clone())]),
         tiers: validated.tiers.clone(),
+        elsewhere: validated.elsewhere.clone(),
     };
     let previous = status.and_then(recall::recall);
     let previous = Plan {

@@ -110,6 +110,9 @@ fn held(before: Option<&InferenceWorkloadStatus>, after: &InferenceWorkloadStatu
     let same = known
         .is_some_and(|known| known.outcome == decision.outcome && known.reason == decision.reason);
     (decision.outcome == "Hold" && !same).then(|| {
+        if decision.reason == "AdvisoryRecommendation" {
+            return normal("AdvisoryRecommendation", decision.message.clone());
+        }
         normal(
             "PlacementHeld",
             format!("{}: {}", decision.reason, decision.message),
@@ -194,5 +197,33 @@ pub fn tell(events: &Events, object: &ObjectReference, told: &[Told]) {
             Type::Normal
         };
         events.note(object, type_, reason, message.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn decided(reason: &str) -> InferenceWorkloadStatus {
+        let decision = json!({
+            "id": "d-1", "trigger": "PriceChanged", "outcome": "Hold", "reason": reason, "message": "recommends b",
+            "time": "2026-01-01T00:00:00Z", "inputs": {}, "candidates": [],
+        });
+        serde_json::from_value(json!({"decision": decision})).expect("a status")
+    }
+
+    #[test]
+    fn a_recommendation_is_told_once_by_its_own_name() {
+        let advised = decided("AdvisoryRecommendation");
+        let told = of_status(Some(&decided("MinDwell")), &advised);
+        assert_eq!(
+            told,
+            [normal("AdvisoryRecommendation", "recommends b".to_owned())]
+        );
+        assert_eq!(of_status(Some(&advised), &advised), []);
+        let held = of_status(None, &decided("OutsideMaintenanceWindow"));
+        assert_eq!(held[0].reason, "PlacementHeld");
     }
 }

@@ -1,6 +1,6 @@
 //! What a reconciler remembers to spare requests. All of it can be lost: the cluster and status restore it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +14,15 @@ pub(super) const SECRET_INTERVAL: Duration = Duration::from_secs(600);
 /// A watch that lags behind our own writes for longer than this is not waited for: the version check guards writes.
 const OWN_WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A move that was decided is seen in the store within this time, or was not written.
+const MOVE_PATIENCE: Duration = Duration::from_secs(30);
+
 #[derive(Default)]
-pub(super) struct Memory(Mutex<HashMap<String, OfWorkload>>);
+pub(super) struct Memory {
+    workloads: Mutex<HashMap<String, OfWorkload>>,
+    /// Workloads under a move budget that were just told to move.
+    told_to_move: Mutex<HashMap<String, Instant>>,
+}
 
 #[derive(Default)]
 struct OfWorkload {
@@ -26,7 +33,9 @@ struct OfWorkload {
 
 impl Memory {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, OfWorkload>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.workloads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets a workload that is gone.
@@ -49,6 +58,26 @@ impl Memory {
     pub fn secret_written(&self, uid: &str, name: &str) {
         let secret = Some((name.to_owned(), Instant::now()));
         self.lock().entry(uid.to_owned()).or_default().secret = secret;
+    }
+
+    /// Decides about a workload while none other under a move budget is decided, for each could take the last move.
+    /// `decide` is given who was told to move and may not be seen moving yet, and says whether this one is told to.
+    pub fn one_at_a_time<T>(
+        &self,
+        uid: &str,
+        decide: impl FnOnce(&BTreeSet<String>) -> (T, bool),
+    ) -> T {
+        let mut told = self
+            .told_to_move
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| at.elapsed() < MOVE_PATIENCE);
+        let others = told.keys().filter(|told| *told != uid).cloned().collect();
+        let (decided, moves) = decide(&others);
+        if moves {
+            told.insert(uid.to_owned(), Instant::now());
+        }
+        decided
     }
 
     /// Notes the version that our write gave.
@@ -91,6 +120,18 @@ fn version(workload: &InferenceWorkload) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_told_to_move_is_known_to_the_next_until_it_is_seen() {
+        let memory = Memory::default();
+        let others = |uid: &str, moves| memory.one_at_a_time(uid, |told| (told.len(), moves));
+        assert_eq!(others("a", true), 0);
+        assert_eq!(others("a", true), 0);
+        assert_eq!(others("b", false), 1);
+        assert_eq!(others("c", false), 1);
+        tokio::time::advance(MOVE_PATIENCE).await;
+        assert_eq!(others("b", false), 0);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_secret_is_written_once_and_again_after_ten_minutes_or_a_rotation() {

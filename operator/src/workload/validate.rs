@@ -1,25 +1,26 @@
 //! From what was read to what can be decided by: every quantity parsed, every reference resolved. Pure; what is wrong
 //! becomes a problem with a reason, never a panic.
 
+mod policy;
 mod rules;
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use weir_crds::InferencePlacementPolicySpec;
+use weir_crds::InferenceWorkload;
 use weir_crds::placement::{Phase, Placement};
-use weir_crds::policy::Connectivity as DeclaredConnectivity;
 use weir_crds::quantity::{self, QuantityError};
 use weir_crds::workload::{
-    DemandSource as DeclaredSource, Egress as DeclaredEgress, InferenceWorkloadSpec, PlacementMode,
-    SelfHosting as DeclaredHosting, TokenQuantiles,
+    DemandPattern, DemandSource as DeclaredSource, Egress as DeclaredEgress, InferenceWorkloadSpec,
+    PlacementMode, SelfHosting as DeclaredHosting, Substitution as DeclaredSubstitution,
+    TokenQuantiles,
 };
 use weir_placement::{
-    Capability, ConfirmationRule, Connectivity, CurrentPlacement, Demand, DemandFigures,
-    DemandSource, Egress, MicroUsd, Millis, MinQuality, Mode, PendingMove, Percent,
-    PlacementPolicy, Policy, RequestsPerMonth, Score, Seconds, SelfHosting, TierState, Tokens,
-    UnitError, WorkloadInput,
+    Capability, CurrentPlacement, Demand, DemandFigures, DemandSource, Egress, MaintenanceWindow,
+    Millis, MinQuality, Mode, MovesElsewhere, Pattern, PendingMove, Percent, Policy,
+    RequestsPerMonth, Score, Seconds, SelfHosting, Substitution, TierState, Tokens, UnitError,
+    WindowError, WorkloadInput,
 };
 
 use super::facts::Facts;
@@ -34,6 +35,8 @@ pub struct Validated {
     pub input: WorkloadInput,
     /// The tiers that it names.
     pub tiers: BTreeMap<String, TierState>,
+    /// What other workloads have used of the policy's move budget; filled in where it has one.
+    pub elsewhere: Vec<MovesElsewhere>,
     /// The policy that governs it.
     pub policy: Policy,
     /// What the spec says about moves.
@@ -80,6 +83,9 @@ pub enum SpecError {
         /// The text that was given.
         value: String,
     },
+    /// A maintenance window that cannot be read.
+    #[error("operations.maintenanceWindow: {0}")]
+    Window(#[from] WindowError),
     /// Neither local nor external, or both.
     #[error("target {0} has not exactly one of local and external")]
     Target(String),
@@ -112,7 +118,7 @@ pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
     rules::check_resources(spec)?;
     let mut unresolved = Vec::new();
     let mut pending = Vec::new();
-    let policy = policy(facts, &mut unresolved);
+    let policy = policy::policy(facts, &mut unresolved);
     let targets = targets::targets(facts, &mut unresolved, &mut pending)?;
     let tiers = targets::tiers(facts, &mut unresolved, &mut pending);
     let input = WorkloadInput {
@@ -137,6 +143,7 @@ pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
                 .and_then(|most| u32::try_from(most).ok())
                 .unwrap_or(DEFAULT_MOVES_PER_WEEK),
         ),
+        maintenance_window: maintenance_window(spec)?,
         mode: mode(spec)?,
         suspend: spec.suspend,
         policy: spec
@@ -146,11 +153,12 @@ pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
             .map(|policy| policy.name.clone()),
         targets,
         current: facts.placement().map(|placement| current(facts, placement)),
-        moves: moves(facts),
+        moves: moves(&facts.workload),
     };
     Ok(Validated {
         input,
         tiers,
+        elsewhere: Vec::new(),
         policy,
         rules,
         unresolved,
@@ -168,9 +176,23 @@ fn set(items: &[String]) -> BTreeSet<String> {
 fn mode(spec: &InferenceWorkloadSpec) -> Result<Mode, SpecError> {
     match (spec.placement.mode, &spec.placement.pinned_target) {
         (PlacementMode::Auto, _) => Ok(Mode::Auto),
+        (PlacementMode::Advisory, _) => Ok(Mode::Advisory),
         (PlacementMode::Pinned, Some(target)) => Ok(Mode::Pinned(target.clone())),
         (PlacementMode::Pinned, None) => Err(SpecError::PinMissing),
     }
+}
+
+fn maintenance_window(
+    spec: &InferenceWorkloadSpec,
+) -> Result<Option<MaintenanceWindow>, SpecError> {
+    let Some(window) = &spec.operations.maintenance_window else {
+        return Ok(None);
+    };
+    let duration = quantity::duration(&window.duration)
+        .map_err(quantity_error("operations.maintenanceWindow.duration"))?;
+    let duration = Seconds::clamped(duration.as_secs().into());
+    let read = MaintenanceWindow::parse(&window.schedule, duration, &window.time_zone)?;
+    Ok(Some(read))
 }
 
 fn slo(spec: &InferenceWorkloadSpec) -> Result<Option<Millis>, SpecError> {
@@ -197,6 +219,11 @@ fn capability(spec: &InferenceWorkloadSpec) -> Result<Capability, SpecError> {
         required: set(&capability.required),
         min_context: capability.min_context_tokens.map(tokens),
         min_quality,
+        substitution: match capability.substitution {
+            DeclaredSubstitution::Forbidden => Substitution::Forbidden,
+            DeclaredSubstitution::EquivalentOnly => Substitution::EquivalentOnly,
+            DeclaredSubstitution::AnyCapable => Substitution::AnyCapable,
+        },
     })
 }
 
@@ -222,6 +249,11 @@ fn demand(facts: &Facts) -> Result<Demand, SpecError> {
             DeclaredSource::Observed => DemandSource::Observed,
             DeclaredSource::Declared => DemandSource::Declared,
         },
+        pattern: match declared.pattern {
+            DemandPattern::Interactive => Pattern::Interactive,
+            DemandPattern::Bursty => Pattern::Bursty,
+            DemandPattern::Batch => Pattern::Batch,
+        },
         declared: DemandFigures {
             requests_per_month: declared.requests_per_month.map(requests).transpose()?,
             input_p50: p50(&declared.input_tokens),
@@ -240,10 +272,7 @@ fn current(facts: &Facts, placement: &Placement) -> CurrentPlacement {
         Some((weight.target.clone(), replicas))
     });
     let ongoing = placement.r#move.as_ref();
-    let is_going_on = matches!(
-        placement.phase,
-        Phase::Preparing | Phase::Canary | Phase::Draining
-    );
+    let is_going_on = is_going_on(placement);
     CurrentPlacement {
         target: placement.target.clone(),
         tier: placement.tier.clone(),
@@ -256,6 +285,14 @@ fn current(facts: &Facts, placement: &Placement) -> CurrentPlacement {
             decision_id: placement.decision_id.clone(),
         }),
     }
+}
+
+/// Whether a move is in progress and not going back.
+pub(super) fn is_going_on(placement: &Placement) -> bool {
+    matches!(
+        placement.phase,
+        Phase::Preparing | Phase::Canary | Phase::Draining
+    )
 }
 
 /// Devices that the workload's pods hold, by tier: one for each pod that has a node.
@@ -283,8 +320,8 @@ fn held(facts: &Facts, placement: &Placement) -> BTreeMap<String, u32> {
 }
 
 /// When moves ended, those that returned among them; the first placement is none.
-fn moves(facts: &Facts) -> BTreeSet<Timestamp> {
-    let Some(status) = &facts.workload.status else {
+pub(super) fn moves(workload: &InferenceWorkload) -> BTreeSet<Timestamp> {
+    let Some(status) = &workload.status else {
         return BTreeSet::new();
     };
     let ended = status
@@ -300,54 +337,5 @@ fn moves(facts: &Facts) -> BTreeSet<Timestamp> {
     ended.chain(rolled_back).collect()
 }
 
-fn policy(facts: &Facts, unresolved: &mut Vec<Problem>) -> Policy {
-    let built_in = read_policy(&InferencePlacementPolicySpec::default()).unwrap_or_default();
-    let mut policy = Policy::of(built_in);
-    let Some(reference) = &facts.workload.spec.placement.policy_ref else {
-        return policy;
-    };
-    let name = &reference.name;
-    match facts
-        .policy
-        .as_ref()
-        .map(|policy| read_policy(&policy.spec))
-    {
-        Some(Ok(read)) => {
-            policy.named.insert(name.clone(), read);
-        }
-        Some(Err(error)) => unresolved.push(Problem {
-            reason: "PolicyInvalid",
-            message: format!("InferencePlacementPolicy {name} cannot be used: {error}"),
-        }),
-        None => unresolved.push(Problem {
-            reason: "PolicyMissing",
-            message: format!("InferencePlacementPolicy {name} does not exist"),
-        }),
-    }
-    policy
-}
-
-fn read_policy(spec: &InferencePlacementPolicySpec) -> Result<PlacementPolicy, SpecError> {
-    let seconds = |field: &'static str, text: &str| {
-        let duration = quantity::duration(text).map_err(quantity_error(field))?;
-        Ok(Seconds::clamped(duration.as_secs().into()))
-    };
-    let operations = quantity::micros(&spec.operations_usd_per_month)
-        .map_err(quantity_error("operationsUsdPerMonth"))?;
-    Ok(PlacementPolicy {
-        connectivity: match spec.connectivity {
-            DeclaredConnectivity::Connected => Connectivity::Connected,
-            DeclaredConnectivity::Disconnected => Connectivity::Disconnected,
-        },
-        min_savings_percent: Percent::clamped(
-            u128::try_from(spec.min_savings_percent).unwrap_or(0),
-        ),
-        min_dwell: seconds("minDwell", &spec.min_dwell)?,
-        min_observation: seconds("minObservation", &spec.min_observation)?,
-        confirmation: ConfirmationRule {
-            count: u32::try_from(spec.confirmation.count).unwrap_or(1),
-            interval: seconds("confirmation.interval", &spec.confirmation.interval)?,
-        },
-        operations_cost_per_month: MicroUsd::clamped(operations.into()),
-    })
-}
+#[cfg(test)]
+mod tests;

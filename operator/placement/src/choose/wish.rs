@@ -50,8 +50,7 @@ pub(super) fn by_cost(view: View<'_>, current: &CurrentPlacement, at: usize) -> 
     if let Some(doubt) = own.unknown_cost() {
         return hold_for(view, at, at, doubt);
     }
-    let least = view.policy.min_savings_percent;
-    let worth = |to: &usize| own.is_worth_leaving_for(&view.evaluated[*to], least);
+    let worth = |to: &usize| own.is_worth_leaving_for(&view.evaluated[*to], view.policy);
     let sure = |to: &usize| view.evaluated[*to].candidate.doubts.is_empty();
     let Some(wished) = others.iter().copied().find(worth) else {
         if let Some((to, doubt)) = others
@@ -61,6 +60,9 @@ pub(super) fn by_cost(view: View<'_>, current: &CurrentPlacement, at: usize) -> 
             return hold_for(view, at, to, doubt);
         }
         let rival = &view.evaluated[cheapest];
+        if let Some(message) = explain::not_paid_back(own, rival, view.policy, view.demand) {
+            return keep(Reason::SwitchNotPaidBack, message);
+        }
         if rival.exact < own.exact {
             return keep(
                 Reason::SavingsTooSmall,
@@ -157,6 +159,7 @@ fn hold_message(
     let until = until.map_or_else(String::new, |until| format!(" until {until}"));
     match held_by {
         Reason::MinDwell => format!("held by the dwell of {}{until}", view.policy.min_dwell),
+        Reason::OutsideMaintenanceWindow => format!("held outside the maintenance window{until}"),
         Reason::MoveBudgetSpent => {
             let most = view.workload.max_moves_per_week.unwrap_or_default();
             format!("held by the limit of {most} moves a week{until}")

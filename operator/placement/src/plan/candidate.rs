@@ -101,6 +101,10 @@ pub enum CostBasis {
     PerToken,
     /// Everything that the capacity costs, used or not.
     FullyLoaded,
+    /// What running devices adds that are paid for anyway: energy, and the work of operation.
+    Marginal,
+    /// The idle devices marginally, further ones fully loaded.
+    Mixed,
 }
 
 /// A gate that a target failed.
@@ -130,6 +134,8 @@ pub enum Gate {
     SelfHosting,
     /// The model can do what is required.
     Capability,
+    /// The model may stand in for the one that the workload was qualified with.
+    Substitution,
     /// The model is good enough.
     Quality,
     /// The model takes prompts and answers of the needed length.
@@ -168,6 +174,10 @@ pub enum RejectionReason {
     SelfHostingForbidden,
     /// The model lacks a capability.
     CapabilityMissing,
+    /// The model is another one, and substitution is Forbidden.
+    SubstitutionForbidden,
+    /// The model is not known to be of the equivalence group that is asked for.
+    NotEquivalent,
     /// The model scores too low.
     QualityTooLow,
     /// The model has no score on the benchmark.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::units::{Bytes, MicroUsdPerMillionTokens, MilliTokensPerSecond, Millis, Score, Tokens};
+use crate::units::{
+    Bytes, MicroUsdPerMillionTokens, MilliTokensPerSecond, Millis, Percent, Score, Tokens,
+};
 
 /// One place where the workload may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,15 @@ pub enum Location {
 }
 
 impl TargetKind {
+    /// What is known of its model; `None` for a target that is not resolved.
+    pub fn model(&self) -> Option<&ModelFacts> {
+        match self {
+            Self::Local(local) => Some(&local.model),
+            Self::External(external) => Some(&external.model),
+            Self::Unresolved { .. } => None,
+        }
+    }
+
     /// Whether the target is in the cluster.
     pub fn location(&self) -> Location {
         match self {
@@ -56,12 +67,29 @@ impl TargetKind {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ModelFacts {
+    /// Its name.
+    pub name: Option<String>,
+    /// Models of one group stand in for each other without being qualified anew.
+    pub equivalence_group: Option<String>,
     /// Tokens of prompt and answer together that it takes.
     pub context: Option<Tokens>,
     /// What it can do.
     pub capabilities: BTreeSet<String>,
     /// Benchmark scores.
     pub quality: BTreeMap<String, Score>,
+}
+
+impl ModelFacts {
+    /// Whether both are known to be one model, by name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.name.is_some() && self.name == other.name
+    }
+
+    /// Whether both are known to be one model or of one equivalence group.
+    pub fn is_equivalent(&self, other: &Self) -> bool {
+        let grouped = self.equivalence_group.is_some();
+        self.is_same(other) || (grouped && self.equivalence_group == other.equivalence_group)
+    }
 }
 
 /// A model served in the cluster.
@@ -147,11 +175,32 @@ pub struct Price {
     pub cached_input: Option<MicroUsdPerMillionTokens>,
     /// Answer tokens.
     pub output: MicroUsdPerMillionTokens,
+    /// What is taken off every price for requests that may wait.
+    #[serde(default)]
+    pub batch_discount: Option<Percent>,
+    /// Prices of requests with long prompts, by rising threshold.
+    #[serde(default)]
+    pub context_tiers: Vec<ContextTier>,
     /// The price book that it stands in.
     pub book: PriceBookRef,
     /// Whether it may be acted on.
     #[serde(default)]
     pub state: PriceState,
+}
+
+/// Prices of whole requests whose prompt is longer than a threshold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContextTier {
+    /// Prompts of more tokens than this are billed so.
+    pub above: Tokens,
+    /// Prompt tokens.
+    pub input: MicroUsdPerMillionTokens,
+    /// Prompt tokens that the provider's cache answers; `None` means that they cost as much as others.
+    #[serde(default)]
+    pub cached_input: Option<MicroUsdPerMillionTokens>,
+    /// Answer tokens.
+    pub output: MicroUsdPerMillionTokens,
 }
 
 /// A state of a price book.

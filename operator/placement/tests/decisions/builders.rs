@@ -20,6 +20,8 @@ pub(crate) fn set(items: &[&str]) -> BTreeSet<String> {
 
 pub(crate) fn model() -> ModelFacts {
     ModelFacts {
+        name: None,
+        equivalence_group: None,
         context: Some(Tokens::clamped(131_072)),
         capabilities: set(&["Tools"]),
         quality: BTreeMap::from([(
@@ -57,6 +59,8 @@ pub(crate) fn price(input: &str, output: &str) -> Price {
         input: usd(input),
         cached_input: None,
         output: usd(output),
+        batch_discount: None,
+        context_tiers: Vec::new(),
         book: PriceBookRef {
             name: "list".to_owned(),
             revision: "r1".to_owned(),
@@ -113,6 +117,7 @@ pub(crate) fn hybrid(requests: u64) -> WorkloadInput {
         require_zero_retention: false,
         demand: Demand {
             source: DemandSource::Observed,
+            pattern: Pattern::Interactive,
             declared: figures(requests, 900, 180),
             observed: None,
         },
@@ -120,6 +125,7 @@ pub(crate) fn hybrid(requests: u64) -> WorkloadInput {
         slo_ttft: None,
         self_hosting: SelfHosting::Costed,
         max_moves_per_week: Some(2),
+        maintenance_window: None,
         mode: Mode::Auto,
         suspend: false,
         policy: None,
@@ -145,6 +151,7 @@ pub(crate) fn tier(hourly: &str) -> TierState {
         free_devices: Some(8),
         device_memory: Some(Bytes::clamped(24 << 30)),
         hourly_cost: Some(MicroUsdPerHour::parse_decimal(hourly).expect("dollars")),
+        marginal_hourly_cost: None,
         cost_kind: CostKind::Rented,
         utilization: Utilization::Known(Percent::clamped(37)),
     }
@@ -154,6 +161,7 @@ pub(crate) fn fleet(workload: WorkloadInput) -> FleetSnapshot {
     FleetSnapshot {
         workloads: BTreeMap::from([(WorkloadId::from(UID), workload)]),
         tiers: BTreeMap::from([(TIER.to_owned(), tier("0.50"))]),
+        elsewhere: Vec::new(),
     }
 }
 
@@ -185,6 +193,17 @@ pub(crate) fn standard_policy() -> PlacementPolicy {
             interval: Seconds::clamped(300),
         },
         operations_cost_per_month: MicroUsd::MIN,
+        local_cost_basis: LocalCostBasis::Auto,
+        switching: free_switching(),
+        move_budget: MoveBudget::default(),
+    }
+}
+
+/// Moves that cost nothing.
+pub(crate) fn free_switching() -> SwitchingRule {
+    SwitchingRule {
+        warm_up: Seconds::MIN,
+        ..SwitchingRule::default()
     }
 }
 

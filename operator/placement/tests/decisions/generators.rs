@@ -25,22 +25,51 @@ pub(crate) fn any_price() -> impl Strategy<Value = Price> {
         option::of(0..20_000_000_u128),
         0..80_000_000_u128,
         state,
+        option::of(0..=100_u128),
+        vec(any_context_tier(), 0..3),
     )
-        .prop_map(|(input, cached, output, state)| Price {
-            input: MicroUsdPerMillionTokens::clamped(input),
-            cached_input: cached.map(MicroUsdPerMillionTokens::clamped),
-            output: MicroUsdPerMillionTokens::clamped(output),
-            state,
-            ..price("1", "1")
-        })
+        .prop_map(
+            |(input, cached, output, state, discount, mut tiers)| Price {
+                input: MicroUsdPerMillionTokens::clamped(input),
+                cached_input: cached.map(MicroUsdPerMillionTokens::clamped),
+                output: MicroUsdPerMillionTokens::clamped(output),
+                batch_discount: discount.map(Percent::clamped),
+                context_tiers: {
+                    tiers.sort_by_key(|tier| tier.above);
+                    tiers
+                },
+                state,
+                ..price("1", "1")
+            },
+        )
+}
+
+pub(crate) fn any_context_tier() -> impl Strategy<Value = ContextTier> {
+    let price = || (0..40_000_000_u128).prop_map(MicroUsdPerMillionTokens::clamped);
+    (0..20_000_u128, price(), option::of(price()), price()).prop_map(
+        |(above, input, cached_input, output)| ContextTier {
+            above: Tokens::clamped(above),
+            input,
+            cached_input,
+            output,
+        },
+    )
+}
+
+pub(crate) fn any_pattern() -> impl Strategy<Value = Pattern> {
+    select(vec![Pattern::Interactive, Pattern::Bursty, Pattern::Batch])
 }
 
 pub(crate) fn any_model() -> impl Strategy<Value = ModelFacts> {
     (
         option::weighted(0.9, 1_000..200_000_u128),
         btree_set(select(vec!["Tools", "Vision"]), 0..3),
+        option::of(select(vec!["small", "large"])),
+        option::of(select(vec!["chat", "code"])),
     )
-        .prop_map(|(context, capabilities)| ModelFacts {
+        .prop_map(|(context, capabilities, name, group)| ModelFacts {
+            name: name.map(str::to_owned),
+            equivalence_group: group.map(str::to_owned),
             context: context.map(Tokens::clamped),
             capabilities: capabilities.into_iter().map(str::to_owned).collect(),
             quality: BTreeMap::new(),
@@ -130,11 +159,14 @@ pub(crate) fn any_demand() -> impl Strategy<Value = Demand> {
         figures,
         span: Seconds::clamped(span),
     });
-    (any_figures(), option::of(observed)).prop_map(|(declared, observed)| Demand {
-        source: DemandSource::Observed,
-        declared,
-        observed,
-    })
+    (any_figures(), option::of(observed), any_pattern()).prop_map(
+        |(declared, observed, pattern)| Demand {
+            source: DemandSource::Observed,
+            pattern,
+            declared,
+            observed,
+        },
+    )
 }
 
 /// Where a workload is: which target, for how long, moving or not.
@@ -146,20 +178,32 @@ pub(crate) fn any_current() -> impl Strategy<Value = Option<(usize, i64, Option<
     ))
 }
 
+/// Open at some of the hours, or always.
+pub(crate) fn any_window() -> impl Strategy<Value = Option<MaintenanceWindow>> {
+    option::weighted(0.3, (0..24_u32, 1..24_u128)).prop_map(|window| {
+        let (hour, hours) = window?;
+        let schedule = format!("0 {hour} * * *");
+        let duration = Seconds::clamped(hours * 3_600);
+        MaintenanceWindow::parse(&schedule, duration, "Europe/Berlin").ok()
+    })
+}
+
 prop_compose! {
     pub(crate) fn any_workload()(
         egress in select(vec![Egress::Forbidden, Egress::Allowed, Egress::Allowed]),
         jurisdictions in btree_set(select(vec!["EU", "US"]), 0..2),
-        terms in (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1)),
+        terms in (any::<bool>(), prop::bool::weighted(0.1), select(vec![0, 0, 0, 0, 0, 0, 0, 1, 2])),
         demand in any_demand(),
         required in btree_set(select(vec!["Tools"]), 0..2),
+        substitution in select(vec![Substitution::AnyCapable, Substitution::AnyCapable, Substitution::EquivalentOnly, Substitution::Forbidden]),
+        window in any_window(),
         self_hosting in select(vec![SelfHosting::Costed, SelfHosting::Free, SelfHosting::Forbidden]),
         max_moves in option::of(0..4_u32),
         targets in any_targets(),
         current in any_current(),
         moves in btree_set(0..900_000_i64, 0..3),
     ) -> WorkloadInput {
-        let (require_zero_retention, suspend, pinned) = terms;
+        let (require_zero_retention, suspend, mode) = terms;
         let place = |at: usize| targets.get(at).map_or_else(|| "gone".to_owned(), |target| target.name.clone());
         let current = current.map(|(target, ago, pending)| CurrentPlacement {
             target: place(target),
@@ -181,10 +225,11 @@ prop_compose! {
             allowed_jurisdictions: jurisdictions.into_iter().map(str::to_owned).collect(),
             require_zero_retention,
             demand,
-            capability: Capability { required: required.into_iter().map(str::to_owned).collect(), ..Capability::default() },
+            capability: Capability { required: required.into_iter().map(str::to_owned).collect(), substitution, ..Capability::default() },
             self_hosting,
             max_moves_per_week: max_moves,
-            mode: if pinned { Mode::Pinned(targets[0].name.clone()) } else { Mode::Auto },
+            maintenance_window: window,
+            mode: match mode { 1 => Mode::Pinned(targets[0].name.clone()), 2 => Mode::Advisory, _ => Mode::Auto },
             suspend,
             targets,
             current,
@@ -205,18 +250,25 @@ pub(crate) fn any_tier() -> impl Strategy<Value = TierState> {
         option::of(0..4_u32),
         option::of(1..80_u64),
         option::weighted(0.8, 0..5_000_000_u128),
+        (
+            option::of(0..500_000_u128),
+            select(vec![CostKind::Owned, CostKind::Committed, CostKind::Rented]),
+        ),
         utilization,
     )
         .prop_map(
-            |(nodes, free_devices, gibibytes, hourly, utilization)| TierState {
-                kind: DeviceKind::Gpu,
-                nodes,
-                free_devices,
-                device_memory: gibibytes
-                    .map(|gibibytes| Bytes::clamped(u128::from(gibibytes) << 30)),
-                hourly_cost: hourly.map(MicroUsdPerHour::clamped),
-                cost_kind: CostKind::Rented,
-                utilization,
+            |(nodes, free_devices, gibibytes, hourly, (marginal, cost_kind), utilization)| {
+                TierState {
+                    kind: DeviceKind::Gpu,
+                    nodes,
+                    free_devices,
+                    device_memory: gibibytes
+                        .map(|gibibytes| Bytes::clamped(u128::from(gibibytes) << 30)),
+                    hourly_cost: hourly.map(MicroUsdPerHour::clamped),
+                    marginal_hourly_cost: marginal.map(MicroUsdPerHour::clamped),
+                    cost_kind,
+                    utilization,
+                }
             },
         )
 }
@@ -234,8 +286,30 @@ pub(crate) fn any_fleet() -> impl Strategy<Value = FleetSnapshot> {
                 .map(|name| (*name).to_owned())
                 .zip(tiers)
                 .collect(),
+            elsewhere: Vec::new(),
         }
     })
+}
+
+pub(crate) fn any_switching() -> impl Strategy<Value = SwitchingRule> {
+    (0..90_000_u128, 0..200_000_000_u128, 0..8_000_000_u128).prop_map(
+        |(warm_up, requalification, pay_back)| SwitchingRule {
+            warm_up: Seconds::clamped(warm_up),
+            requalification: MicroUsd::clamped(requalification),
+            pay_back: Seconds::clamped(pay_back),
+        },
+    )
+}
+
+pub(crate) fn any_move_budget() -> impl Strategy<Value = MoveBudget> {
+    (
+        option::weighted(0.3, 0..4_u32),
+        option::weighted(0.3, 0..=100_u128),
+    )
+        .prop_map(|(per_hour, percent)| MoveBudget {
+            per_hour,
+            percent_per_hour: percent.map(Percent::clamped),
+        })
 }
 
 pub(crate) fn any_policy() -> impl Strategy<Value = PlacementPolicy> {
@@ -246,22 +320,44 @@ pub(crate) fn any_policy() -> impl Strategy<Value = PlacementPolicy> {
         0..600_u128,
         0..500_000_000_u128,
         prop::bool::weighted(0.1),
+        select(vec![
+            LocalCostBasis::Auto,
+            LocalCostBasis::Marginal,
+            LocalCostBasis::FullyLoaded,
+        ]),
+        any_switching(),
+        any_move_budget(),
     )
         .prop_map(
-            |(savings, dwell, count, interval, operations, disconnected)| PlacementPolicy {
-                connectivity: if disconnected {
-                    Connectivity::Disconnected
-                } else {
-                    Connectivity::Connected
-                },
-                min_savings_percent: Percent::clamped(savings),
-                min_dwell: Seconds::clamped(dwell),
-                confirmation: ConfirmationRule {
-                    count,
-                    interval: Seconds::clamped(interval),
-                },
-                operations_cost_per_month: MicroUsd::clamped(operations),
-                min_observation: Seconds::clamped(3 * 86_400),
+            |(
+                savings,
+                dwell,
+                count,
+                interval,
+                operations,
+                disconnected,
+                local_cost_basis,
+                switching,
+                move_budget,
+            )| {
+                PlacementPolicy {
+                    connectivity: if disconnected {
+                        Connectivity::Disconnected
+                    } else {
+                        Connectivity::Connected
+                    },
+                    min_savings_percent: Percent::clamped(savings),
+                    min_dwell: Seconds::clamped(dwell),
+                    confirmation: ConfirmationRule {
+                        count,
+                        interval: Seconds::clamped(interval),
+                    },
+                    operations_cost_per_month: MicroUsd::clamped(operations),
+                    local_cost_basis,
+                    switching,
+                    move_budget,
+                    min_observation: Seconds::clamped(3 * 86_400),
+                }
             },
         )
 }

@@ -2,12 +2,16 @@
 
 mod builders;
 mod capacity;
+mod costs;
 mod demand;
 mod explanations;
+mod fleet_budget;
 mod gates;
 mod generators;
 mod governance;
+mod modes;
 mod moves;
 mod properties;
 mod recorded;
 mod scenarios;
+mod switching;

@@ -16,6 +16,52 @@ fn is_external(workload: &WorkloadInput, name: &str) -> bool {
     named.is_some_and(|target| target.kind.location() == Location::External)
 }
 
+/// One local and one external target whose curves cross somewhere, with everything that curves depend on.
+fn crossing(
+    requests: u64,
+    tokens: (u64, u64),
+    demand: &Demand,
+    listed: &Price,
+    tier: &TierState,
+    rate: u64,
+) -> FleetSnapshot {
+    let mut workload = hybrid(requests);
+    workload.demand.pattern = demand.pattern;
+    workload.demand.declared = DemandFigures {
+        cached_input: demand.declared.cached_input,
+        input_p95: demand.declared.input_p95,
+        ..figures(requests, tokens.0, tokens.1)
+    };
+    local_of(&mut workload)
+        .throughput
+        .insert(TIER.to_owned(), throughput(rate));
+    cloud_of(&mut workload).price = Some(listed.clone());
+    let mut snapshot = fleet(workload);
+    snapshot.tiers.insert(TIER.to_owned(), tier.clone());
+    snapshot
+}
+
+/// A price that may be acted on.
+fn any_listed() -> impl Strategy<Value = Price> {
+    (any_price(), 1..3_000_000_u128, 0..9_000_000_u128).prop_map(|(price, input, output)| Price {
+        input: MicroUsdPerMillionTokens::clamped(input),
+        output: MicroUsdPerMillionTokens::clamped(output),
+        state: PriceState::Fresh,
+        ..price
+    })
+}
+
+/// A tier with room and a known cost.
+fn any_priced_tier() -> impl Strategy<Value = TierState> {
+    (any_tier(), 1..3_000_000_u128, 1..6_u32).prop_map(|(state, hourly, free)| TierState {
+        hourly_cost: Some(MicroUsdPerHour::clamped(hourly)),
+        marginal_hourly_cost: state.marginal_hourly_cost,
+        cost_kind: state.cost_kind,
+        free_devices: Some(free),
+        ..tier("1")
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -56,7 +102,8 @@ proptest! {
         for (id, decision) in &plan.decisions {
             for candidate in &decision.candidates {
                 let weighted = decision.weights.iter().any(|weight| weight.target == candidate.name);
-                let frozen = snapshot.workloads[id].suspend && decision.target.as_ref() == Some(&candidate.name);
+                let still = snapshot.workloads[id].suspend || snapshot.workloads[id].mode == Mode::Advisory;
+                let frozen = still && decision.target.as_ref() == Some(&candidate.name);
                 if candidate.verdict == Verdict::Rejected {
                     prop_assert!(candidate.cost.is_none() && !candidate.rejected_by.is_empty());
                     prop_assert!(!weighted || frozen);
@@ -76,19 +123,20 @@ proptest! {
         let mut entries: Vec<_> = snapshot.workloads.clone().into_iter().collect();
         let pivot = seed.index(entries.len());
         entries.rotate_left(pivot);
-        let shuffled = FleetSnapshot { workloads: entries.into_iter().collect(), tiers: snapshot.tiers };
+        let shuffled = FleetSnapshot { workloads: entries.into_iter().collect(), ..snapshot };
         prop_assert_eq!(decide(&shuffled, &policy, &Plan::default(), at(0)), plan);
     }
 
     #[test]
     fn workloads_that_share_no_scarce_tier_do_not_touch_each_other(mut snapshot in any_fleet(), policy in any_policy()) {
         snapshot.tiers.values_mut().for_each(|tier| tier.free_devices = tier.free_devices.map(|_| 1_000));
-        let policy = Policy::of(policy);
+        let policy = Policy::of(PlacementPolicy { move_budget: MoveBudget::default(), ..policy });
         let together = decide(&snapshot, &policy, &Plan::default(), at(0));
         for (id, workload) in &snapshot.workloads {
             let alone = FleetSnapshot {
                 workloads: BTreeMap::from([(id.clone(), workload.clone())]),
                 tiers: snapshot.tiers.clone(),
+                elsewhere: Vec::new(),
             };
             let plan = decide(&alone, &policy, &Plan::default(), at(0));
             prop_assert_eq!(&plan.decisions[id], &together.decisions[id]);
@@ -120,7 +168,7 @@ proptest! {
         let decide_with = |workload: &WorkloadInput| {
             let workloads = BTreeMap::from([(WorkloadId::from(UID), workload.clone())]);
             let policy = PlacementPolicy { confirmation: ConfirmationRule { count: 1, interval: Seconds::MIN }, ..policy.clone() };
-            decide_one(&FleetSnapshot { workloads, tiers: tiers.clone() }, policy, at(0))
+            decide_one(&FleetSnapshot { workloads, tiers: tiers.clone(), elsewhere: Vec::new() }, policy, at(0))
         };
         let cheap = decide_with(&workload);
         for target in &mut workload.targets {
@@ -129,6 +177,11 @@ proptest! {
                 price.input = raised(price.input);
                 price.cached_input = price.cached_input.map(raised);
                 price.output = raised(price.output);
+                for tier in &mut price.context_tiers {
+                    tier.input = raised(tier.input);
+                    tier.cached_input = tier.cached_input.map(raised);
+                    tier.output = raised(tier.output);
+                }
             }
         }
         let dear = decide_with(&workload);
@@ -196,17 +249,10 @@ proptest! {
 
     #[test]
     fn break_even_is_the_least_volume_at_which_local_costs_no_more(
-        hourly in 1..3_000_000_u128, input in 1..3_000_000_u128, output in 0..9_000_000_u128, rate in 10..200_000_u64, tokens in (1..4_000_u64, 0..900_u64)
+        listed in any_listed(), tier in any_priced_tier(), rate in 10..200_000_u64, tokens in (1..4_000_u64, 0..900_u64), demand in any_demand()
     ) {
         let costs = |requests: u64| {
-            let mut workload = hybrid(requests);
-            workload.demand.declared = figures(requests, tokens.0, tokens.1);
-            local_of(&mut workload).throughput.insert(TIER.to_owned(), throughput(rate));
-            let listed = cloud_of(&mut workload).price.as_mut().expect("a price");
-            listed.input = MicroUsdPerMillionTokens::clamped(input);
-            listed.output = MicroUsdPerMillionTokens::clamped(output);
-            let mut snapshot = fleet(workload);
-            snapshot.tiers.get_mut(TIER).expect("the tier").hourly_cost = Some(MicroUsdPerHour::clamped(hourly));
+            let snapshot = crossing(requests, tokens, &demand, &listed, &tier, rate);
             let policy = PlacementPolicy { min_savings_percent: Percent::MIN, ..prompt_policy() };
             decide_one(&snapshot, policy, at(0))
         };
@@ -220,19 +266,12 @@ proptest! {
 
     #[test]
     fn flip_conditions_flip_just_beyond_their_threshold(
-        hourly in 1..3_000_000_u128, prices in (1..3_000_000_u128, 0..9_000_000_u128), rate in 10..200_000_u64,
-        tokens in (1..4_000_u64, 0..900_u64), requests in 1..60_000_000_u64, least in 0..90_u128, at_home in any::<bool>()
+        listed in any_listed(), tier in any_priced_tier(), rate in 10..200_000_u64, demand in any_demand(),
+        switching in any_switching(), tokens in (1..4_000_u64, 0..900_u64), requests in 1..60_000_000_u64, least in 0..90_u128, at_home in any::<bool>()
     ) {
-        let policy = PlacementPolicy { min_savings_percent: Percent::clamped(least), ..prompt_policy() };
-        let mut workload = hybrid(requests);
-        workload.demand.declared = figures(requests, tokens.0, tokens.1);
-        workload.current = Some(placed(if at_home { LOCAL } else { CLOUD }, at(-1)));
-        local_of(&mut workload).throughput.insert(TIER.to_owned(), throughput(rate));
-        let listed = cloud_of(&mut workload).price.as_mut().expect("a price");
-        listed.input = MicroUsdPerMillionTokens::clamped(prices.0);
-        listed.output = MicroUsdPerMillionTokens::clamped(prices.1);
-        let mut snapshot = fleet(workload);
-        snapshot.tiers.get_mut(TIER).expect("the tier").hourly_cost = Some(MicroUsdPerHour::clamped(hourly));
+        let policy = PlacementPolicy { min_savings_percent: Percent::clamped(least), switching, ..prompt_policy() };
+        let mut snapshot = crossing(requests, tokens, &demand, &listed, &tier, rate);
+        only(&mut snapshot).current = Some(placed(if at_home { LOCAL } else { CLOUD }, at(-1)));
         let decision = decide_one(&snapshot, policy.clone(), at(0));
         if decision.outcome == Outcome::Move {
             return Ok(());
@@ -258,6 +297,90 @@ proptest! {
             prop_assert_eq!(with(condition.threshold).outcome, Outcome::Keep, "{}", &condition.text);
             let flipped = with(beyond);
             prop_assert_eq!((flipped.outcome, flipped.target.as_ref()), (Outcome::Move, Some(&condition.to)), "{}", &condition.text);
+        }
+    }
+
+    /// Prices, tiers and workloads change and time passes: a plan made from the one before is the one made from scratch.
+    #[test]
+    fn a_change_gives_the_plan_of_a_full_decision(
+        before in any_fleet(), after in any_fleet(), policy in any_policy(), seconds in 0..100_000_i64,
+        changes in vec((0..3_u8, any::<prop::sample::Index>()), 0..4)
+    ) {
+        let policy = Policy::of(policy);
+        let previous = decide(&before, &policy, &Plan::default(), at(0));
+        let previous = decide(&before, &policy, &previous, at(300));
+        let mut snapshot = before.clone();
+        let mut changed = Changed::default();
+        for (kind, which) in changes {
+            match kind {
+                0 => {
+                    let tier = TIERS[which.index(TIERS.len())];
+                    snapshot.tiers.insert(tier.to_owned(), after.tiers[tier].clone());
+                    changed.tiers.insert(tier.to_owned());
+                }
+                1 => {
+                    let (id, workload) = after.workloads.iter().nth(which.index(after.workloads.len())).expect("one");
+                    snapshot.workloads.insert(id.clone(), workload.clone());
+                    changed.workloads.insert(id.clone());
+                    let left = before.workloads.get(id).into_iter().flat_map(|workload| &workload.targets);
+                    for target in left {
+                        if let TargetKind::Local(local) = &target.kind {
+                            changed.left_tiers.extend(local.tiers.iter().cloned());
+                        }
+                    }
+                }
+                _ => change_price(&mut snapshot, &mut changed, ["small", "large"][which.index(2)]),
+            }
+        }
+        let now = at(300 + seconds);
+        let (plan, evaluated) = decide_changed(&snapshot, &policy, &previous, &changed, now);
+        prop_assert!(evaluated <= snapshot.workloads.len());
+        prop_assert_eq!(plan, decide(&snapshot, &policy, &previous, now));
+    }
+
+    /// However many wish to move for cost, no more than the policy's budget begin to within an hour.
+    #[test]
+    fn cost_moves_no_more_workloads_than_the_policy_allows(
+        mut snapshot in any_fleet(), policy in any_policy(), most in 0..4_u32
+    ) {
+        for workload in snapshot.workloads.values_mut() {
+            workload.current.iter_mut().for_each(|current| current.pending = None);
+            workload.moves.clear();
+        }
+        let policy = PlacementPolicy {
+            move_budget: MoveBudget { per_hour: Some(most), percent_per_hour: None },
+            confirmation: ConfirmationRule { count: 1, interval: Seconds::MIN },
+            ..policy
+        };
+        let plan = decide(&snapshot, &Policy::of(policy), &Plan::default(), at(0));
+        let begun = |decision: &&Decision| decision.outcome == Outcome::Move;
+        let by_cost = |decision: &&Decision| decision.reason == Reason::LowerCost;
+        let others = plan.decisions.values().filter(begun).filter(|it| !by_cost(it)).count();
+        let cost = plan.decisions.values().filter(begun).filter(by_cost).count();
+        prop_assert!(cost <= (most as usize).saturating_sub(others));
+        let held = plan.decisions.values().any(|decision| decision.reason == Reason::FleetMoveBudgetSpent);
+        prop_assert!(!held || cost + others >= most as usize);
+    }
+}
+
+/// Doubles the price of a model at every provider.
+fn change_price(snapshot: &mut FleetSnapshot, changed: &mut Changed, model: &str) {
+    for workload in snapshot.workloads.values_mut() {
+        for target in &mut workload.targets {
+            let TargetKind::External(external) = &mut target.kind else {
+                continue;
+            };
+            let (Some(price), true) = (
+                &mut external.price,
+                external.model.name.as_deref() == Some(model),
+            ) else {
+                continue;
+            };
+            price.input = MicroUsdPerMillionTokens::clamped(u128::from(price.input.get()) * 2 + 1);
+            changed.prices.insert(PriceKey {
+                provider: external.provider.clone(),
+                model: model.to_owned(),
+            });
         }
     }
 }

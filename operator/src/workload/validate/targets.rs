@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_crds::model::ModelProfileSpec;
-use weir_crds::price_book::PriceEntry;
+use weir_crds::price_book::{ContextTierPrice, PriceEntry};
 use weir_crds::provider::{Circuit, ProviderModel, QualityScore};
 use weir_crds::quantity;
 use weir_crds::tier::Sharing;
 use weir_crds::workload as declared;
 use weir_crds::{GPUTier, InferencePriceBook, InferenceProvider, ModelProfile, condition};
 use weir_placement::{
-    Bytes, CostKind, DeviceKind, ExternalTarget, LocalTarget, Location, MicroUsdPerHour,
-    MicroUsdPerMillionTokens, MilliTokensPerSecond, ModelFacts, Price, PriceBookRef, PriceState,
-    Score, Target, TargetKind, Throughput, ThroughputSource, TierState, Tokens, Utilization,
+    Bytes, ContextTier, CostKind, DeviceKind, ExternalTarget, LocalTarget, Location,
+    MicroUsdPerHour, MicroUsdPerMillionTokens, MilliTokensPerSecond, ModelFacts, Percent, Price,
+    PriceBookRef, PriceState, Score, Target, TargetKind, Throughput, ThroughputSource, TierState,
+    Tokens, Utilization,
 };
 
 use super::{Problem, SpecError};
@@ -83,6 +84,8 @@ fn local(facts: &Facts, name: &str, wanted: &declared::LocalTarget) -> Result<Ta
         .and_then(|seen| seen.ttft_p95);
     Ok(TargetKind::Local(LocalTarget {
         model: ModelFacts {
+            name: Some(model_name.clone()),
+            equivalence_group: model.spec.equivalence_group.clone(),
             context: Some(super::tokens(model.spec.context_tokens)),
             capabilities: model.spec.capabilities.iter().cloned().collect(),
             quality,
@@ -162,6 +165,8 @@ fn external(
     Ok(TargetKind::External(ExternalTarget {
         provider: provider_name.clone(),
         model: ModelFacts {
+            name: Some(model.name.clone()),
+            equivalence_group: model.equivalence_group.clone(),
             context: model
                 .context_tokens
                 .map(|tokens| Tokens::clamped(u128::try_from(tokens).unwrap_or(0))),
@@ -229,37 +234,52 @@ fn price(
         (true, true) => PriceState::Held,
         (true, false) => PriceState::Fresh,
     };
-    prices(entry).map(|(input, cached_input, output)| Price {
-        input,
-        cached_input,
-        output,
-        book: PriceBookRef {
-            name: book_name.clone(),
-            revision: status.revision.clone().unwrap_or_default(),
-            as_of: status.as_of.as_ref().map(|time| time.0),
-        },
-        state,
-    })
+    let book = PriceBookRef {
+        name: book_name.clone(),
+        revision: status.revision.clone().unwrap_or_default(),
+        as_of: status.as_of.as_ref().map(|time| time.0),
+    };
+    read_price(entry, book, state)
 }
 
-type Prices = (
-    MicroUsdPerMillionTokens,
-    Option<MicroUsdPerMillionTokens>,
-    MicroUsdPerMillionTokens,
-);
-
-/// A price that cannot be read is no price.
-fn prices(entry: &PriceEntry) -> Option<Prices> {
+/// A price of which any part cannot be read is no price.
+pub(super) fn read_price(
+    entry: &PriceEntry,
+    book: PriceBookRef,
+    state: PriceState,
+) -> Option<Price> {
     let read = |text: &str| MicroUsdPerMillionTokens::parse_decimal(text).ok();
-    let cached = match &entry.cached_input_usd_per_million_tokens {
-        None => None,
-        Some(text) => Some(read(text)?),
+    let cached = |text: &Option<String>| match text {
+        None => Some(None),
+        Some(text) => read(text).map(Some),
     };
-    Some((
-        read(&entry.input_usd_per_million_tokens)?,
-        cached,
-        read(&entry.output_usd_per_million_tokens)?,
-    ))
+    let tier = |tier: &ContextTierPrice| {
+        Some(ContextTier {
+            above: Tokens::new(u64::try_from(tier.above_input_tokens).ok()?).ok()?,
+            input: read(&tier.input_usd_per_million_tokens)?,
+            cached_input: cached(&tier.cached_input_usd_per_million_tokens)?,
+            output: read(&tier.output_usd_per_million_tokens)?,
+        })
+    };
+    let mut context_tiers: Vec<_> = entry
+        .context_tiers
+        .iter()
+        .map(tier)
+        .collect::<Option<_>>()?;
+    context_tiers.sort_by_key(|tier: &ContextTier| tier.above);
+    let batch_discount = match entry.batch_discount_percent {
+        None => None,
+        Some(percent) => Some(Percent::new(u64::try_from(percent).ok()?).ok()?),
+    };
+    Some(Price {
+        input: read(&entry.input_usd_per_million_tokens)?,
+        cached_input: cached(&entry.cached_input_usd_per_million_tokens)?,
+        output: read(&entry.output_usd_per_million_tokens)?,
+        batch_discount,
+        context_tiers,
+        book,
+        state,
+    })
 }
 
 /// Whether the source confirmed the prices within `staleAfter`. Never confirmed is not fresh.
@@ -333,10 +353,14 @@ fn tier_state(tier: &GPUTier, utilization: Utilization) -> TierState {
             .hourly_cost_usd
             .as_deref()
             .and_then(|cost| MicroUsdPerHour::parse_decimal(cost).ok()),
-        cost_kind: if tier.spec.cost.owned.is_some() {
-            CostKind::Owned
-        } else {
-            CostKind::Rented
+        marginal_hourly_cost: status
+            .marginal_hourly_cost_usd
+            .as_deref()
+            .and_then(|cost| MicroUsdPerHour::parse_decimal(cost).ok()),
+        cost_kind: match &tier.spec.cost.rented {
+            None => CostKind::Owned,
+            Some(rented) if rented.committed => CostKind::Committed,
+            Some(_) => CostKind::Rented,
         },
         utilization,
     }

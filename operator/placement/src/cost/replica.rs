@@ -1,0 +1,181 @@
+//! The cluster's curve: a step for each replica, idle committed devices at what running them adds.
+
+use super::{EXACT_PER_MICRO, ExactCost, HOURS_PER_MONTH, SECONDS_PER_MONTH};
+use crate::plan::CostBasis;
+use crate::snapshot::{DemandFigures, LocalTarget, Pattern, Throughput};
+use crate::units::{MicroUsd, MicroUsdPerHour, RequestsPerMonth, Seconds};
+
+/// A prompt token takes three tenths of an answer token's work: prefill is bound by arithmetic and decode by memory
+/// bandwidth, so prompts pass several times as fast. Reuse of prompts by a local cache is not counted.
+const INPUT_WEIGHT_TENTHS: u128 = 3;
+const OUTPUT_WEIGHT_TENTHS: u128 = 10;
+/// More replicas than any target may ask for; bounds the walk over cost steps.
+const REPLICA_BOUND: u32 = 10_000;
+
+/// Busiest hour over the mean, until demand has a profile of its own. Traffic of a working day fills half of the hours of
+/// a month and is absent in the other half, which alone makes two. Bursty clients are idle in 84 % of the hours or more
+/// (clients of 0.1 to 1 million requests a month in public traces), so the other 16 % carry at least six times the mean.
+/// Batches wait for room.
+fn peak_to_mean(pattern: Pattern) -> u128 {
+    match pattern {
+        Pattern::Interactive => 2,
+        Pattern::Bursty => 6,
+        Pattern::Batch => 1,
+    }
+}
+
+/// What an hour of a replica costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReplicaRate {
+    /// Fully loaded.
+    pub(crate) full: MicroUsdPerHour,
+    /// What running a device adds that is paid for anyway, and how many such devices are idle.
+    pub(crate) idle: Option<(MicroUsdPerHour, u32)>,
+    /// The policy's cost of operating one hosted workload, by the month.
+    pub(crate) operations: MicroUsd,
+}
+
+/// What a replica is to carry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work<'a> {
+    pub(crate) throughput: Option<Throughput>,
+    pub(crate) figures: &'a DemandFigures,
+    pub(crate) pattern: Pattern,
+}
+
+/// How a local target's cost grows: by a step for each replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReplicaCurve {
+    rate: ReplicaRate,
+    pub(crate) min: u32,
+    pub(crate) max: u32,
+    /// Seconds that a new replica costs before it serves, and replicas that are warm anyway.
+    warm_up: (u128, u32),
+    /// Requests a month that one replica carries at the peak, as a fraction; `None` when throughput or the token mix is unknown.
+    capacity: Option<(u128, u128)>,
+}
+
+impl ReplicaCurve {
+    /// A target that serves has at least one replica. Unknown throughput is no obstacle where only one number of
+    /// replicas is possible.
+    pub(crate) fn new(
+        target: &LocalTarget,
+        rate: ReplicaRate,
+        work: Work<'_>,
+        warm_up: Seconds,
+    ) -> Self {
+        let max = target.max_replicas.clamp(1, REPLICA_BOUND);
+        let Work {
+            throughput,
+            figures,
+            pattern,
+        } = work;
+        let fraction = |rate: Throughput| {
+            let input = u128::from(figures.input_p50?.get()) * INPUT_WEIGHT_TENTHS;
+            let output = u128::from(figures.output_p50?.get()) * OUTPUT_WEIGHT_TENTHS;
+            let tenths_per_month = u128::from(rate.rate.get()) * 10 * SECONDS_PER_MONTH;
+            let work = (input + output) * peak_to_mean(pattern) * 1_000;
+            Some((tenths_per_month, work))
+        };
+        Self {
+            rate,
+            min: target.min_replicas.clamp(1, max),
+            max,
+            warm_up: (u128::from(warm_up.get()), target.min_replicas.min(max)),
+            capacity: throughput.and_then(fraction),
+        }
+    }
+
+    /// Most requests per month that `replicas` carry; `None` when that is unknown or unbounded.
+    pub(crate) fn carries(&self, replicas: u32) -> Option<u128> {
+        let (rate, work) = self.capacity?;
+        (u128::from(replicas) * rate).checked_div(work)
+    }
+
+    /// Replicas for that many requests, and whether the most allowed are too few; `None` when it cannot be told.
+    pub(crate) fn replicas(&self, requests: Option<RequestsPerMonth>) -> Option<(u32, bool)> {
+        let needed = || {
+            let (rate, work) = self.capacity?;
+            Some((u128::from(requests?.get()) * work).div_ceil(rate))
+        };
+        let Some(needed) = needed() else {
+            return (self.min == self.max).then_some((self.min, false));
+        };
+        let limited = needed > u128::from(self.max);
+        let replicas = u32::try_from(needed)
+            .unwrap_or(u32::MAX)
+            .clamp(self.min, self.max);
+        Some((replicas, limited))
+    }
+
+    /// What an hour of so many replicas costs, in micro-USD. Devices beyond the idle ones have to be bought or rented.
+    fn hourly(&self, replicas: u32) -> u128 {
+        let full = u128::from(self.rate.full.get());
+        let Some((marginal, idle)) = self.rate.idle else {
+            return u128::from(replicas) * full;
+        };
+        let marginal = u128::from(marginal.get()).min(full);
+        let already_paid = replicas.min(idle);
+        u128::from(already_paid) * marginal + u128::from(replicas - already_paid) * full
+    }
+
+    /// Which costs of so many replicas are counted.
+    pub(crate) fn basis(&self, replicas: u32) -> CostBasis {
+        match self.rate.idle {
+            Some((_, idle)) if idle >= replicas => CostBasis::Marginal,
+            Some((_, idle)) if idle > 0 => CostBasis::Mixed,
+            _ => CostBasis::FullyLoaded,
+        }
+    }
+
+    pub(crate) fn operations(&self) -> MicroUsd {
+        self.rate.operations
+    }
+
+    pub(crate) fn cost(&self, replicas: u32) -> ExactCost {
+        let rent = self.hourly(replicas) * HOURS_PER_MONTH;
+        let cost = (rent + u128::from(self.rate.operations.get())) * EXACT_PER_MICRO;
+        ExactCost(cost).min(ExactCost::MOST)
+    }
+
+    /// What so many replicas cost before they serve, in micro-USD.
+    pub(crate) fn warm_up(&self, replicas: u32) -> u128 {
+        let (seconds, warm) = self.warm_up;
+        let added = self.hourly(replicas) - self.hourly(warm.min(replicas));
+        (added * seconds).div_ceil(3_600)
+    }
+
+    /// The steps from the fewest replicas on: fewest and most requests, and the cost. The last one has no end.
+    pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = Step> + '_ {
+        let bounded = self.capacity.is_some_and(|(_, work)| work > 0);
+        let last = if bounded { self.max } else { self.min };
+        (self.min..=last).filter_map(move |replicas| {
+            let fewest = if replicas == self.min {
+                0
+            } else {
+                self.carries(replicas - 1)? + 1
+            };
+            let most = if replicas == last {
+                u128::MAX
+            } else {
+                self.carries(replicas)?
+            };
+            (fewest <= most).then_some(Step {
+                fewest,
+                most,
+                cost: self.cost(replicas).0,
+                warm_up: self.warm_up(replicas),
+            })
+        })
+    }
+}
+
+/// A range of requests per month over which a local target costs the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) fewest: u128,
+    pub(crate) most: u128,
+    pub(crate) cost: u128,
+    /// What its replicas cost before they serve, in micro-USD.
+    pub(crate) warm_up: u128,
+}
