@@ -14,4 +14,5 @@ mod moves;
 mod properties;
 mod recorded;
 mod scenarios;
+mod scenarios_mixed;
 mod switching;
