@@ -9,6 +9,8 @@ mod fleet_budget;
 mod gates;
 mod generators;
 mod governance;
+mod large;
+mod locality;
 mod modes;
 mod moves;
 mod properties;
