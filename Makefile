@@ -8,7 +8,7 @@ KUBE_CONTEXT ?=
 DEMO := cargo run --locked --quiet -p weir-tests --bin weir-demo --
 DEMO_FLAGS := $(if $(KUBE_CONTEXT),--kube-context $(KUBE_CONTEXT))
 
-.PHONY: demo demo-check demo-down test test-unit test-cluster test-e2e lint generated images cluster-up cluster-down toolchain help
+.PHONY: demo demo-check demo-down test test-unit test-bundles test-cluster test-e2e lint generated images cluster-up cluster-down toolchain help
 
 demo: toolchain ## Bring up a control plane, install Weir, serve a model, show a move to the cloud and back; stays up
 	$(DEMO) $(DEMO_FLAGS)
@@ -29,6 +29,10 @@ test: test-unit test-cluster test-e2e ## Every test, the quickest first
 test-unit: toolchain ## Unit and property tests of every crate
 	cargo test --locked --workspace
 
+BUNDLES ?=
+test-bundles: toolchain ## Replays of recorded prices and traffic, which are no part of the repository: make test-bundles BUNDLES=<folder>
+	WEIR_BACKTEST_BUNDLES="$(abspath $(BUNDLES))" cargo test --locked -p weir-backtest --features bundles --test bundles
+
 test-cluster: ## Tests of the test cluster itself
 	tests/cluster/selftest.py
 
@@ -41,6 +45,7 @@ lint: toolchain generated ## Formatting, clippy, generated files, the chart, syn
 	cargo clippy --locked -p weir-tests --features e2e --all-targets -- -D warnings
 	cargo clippy --locked -p weir-gateway --no-default-features --all-targets -- -D warnings
 	"$$($(CLUSTER) clients helm)" lint --strict --quiet charts/weir
+	workspace-hack/check.py
 	bash -n .ci/run
 	python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' $(CLUSTER) tests/cluster/*.py tests/cluster/harness/*.py
 

@@ -14,7 +14,7 @@ use weir_crds::quantity::{self, QuantityError};
 use weir_crds::workload::NameRef;
 use weir_crds::{InferencePriceBook, InferencePriceBookStatus};
 use weir_operator::price_book::guard::{self, Belief, Limits};
-use weir_operator::price_book::parse::{self, Document, ModelPrice};
+use weir_operator::price_book::parse::{self, Document, ModelPrice, TierPrice};
 use weir_operator::price_book::status::{self, Reading};
 
 use crate::objects::Objects;
@@ -180,7 +180,7 @@ pub fn apply_feed(
     for (name, provider) in &objects.providers {
         for model in &provider.spec.models {
             if let Some(price) = feed.prices.get(price_key(model)) {
-                given.push((name.clone(), price_key(model).to_owned(), *price));
+                given.push((name.clone(), price_key(model).to_owned(), price.clone()));
             }
         }
     }
@@ -212,25 +212,50 @@ pub fn apply_overrides(
         }
         for (provider, key) in places {
             let known = known(objects, &provider, &key);
-            let output = given.output.or(known.map(|known| known.output));
-            let price = ModelPrice {
-                input: given.input,
-                // A cache's discount is kept in proportion: the catalogues state it as a share of the input price.
-                cached_input: known.and_then(|known| scaled(known, given.input)),
-                output: output.ok_or_else(|| PriceError::NoOutput {
-                    model: given.model.clone(),
-                    input: quantity::decimal(given.input),
-                })?,
-            };
+            let known_output = known.as_ref().map(|known| known.output);
+            let output = given.output.or(known_output);
+            let output = output.ok_or_else(|| PriceError::NoOutput {
+                model: given.model.clone(),
+                input: quantity::decimal(given.input),
+            })?;
+            let price = repriced(known, given.input, output);
             notes.extend(put(objects, &provider, (&key, price), now)?);
         }
     }
     Ok(notes)
 }
 
-fn scaled(known: ModelPrice, input: u64) -> Option<u64> {
-    let cached = u128::from(known.cached_input?);
-    let scaled = (cached * u128::from(input)).checked_div(u128::from(known.input))?;
+/// A price with another input and output price. Discounts of caches and prices of long prompts are kept in proportion:
+/// catalogues state them as shares of the plain prices.
+fn repriced(known: Option<ModelPrice>, input: u64, output: u64) -> ModelPrice {
+    let Some(known) = known else {
+        return ModelPrice {
+            input,
+            output,
+            ..ModelPrice::default()
+        };
+    };
+    let of_input = |price| scaled(price, known.input, input);
+    let tier = |(tokens, tier): (&u64, &TierPrice)| {
+        let repriced = TierPrice {
+            input: of_input(tier.input)?,
+            cached_input: tier.cached_input.and_then(of_input),
+            output: scaled(tier.output, known.output, output)?,
+        };
+        Some((*tokens, repriced))
+    };
+    ModelPrice {
+        input,
+        cached_input: known.cached_input.and_then(of_input),
+        output,
+        batch_discount_percent: known.batch_discount_percent,
+        context_tiers: known.context_tiers.iter().filter_map(tier).collect(),
+    }
+}
+
+/// `price · to / from`; `None` where that is no price.
+fn scaled(price: u64, from: u64, to: u64) -> Option<u64> {
+    let scaled = (u128::from(price) * u128::from(to)).checked_div(u128::from(from))?;
     u64::try_from(scaled).ok()
 }
 
@@ -277,7 +302,7 @@ fn known(objects: &Objects, provider: &str, key: &str) -> Option<ModelPrice> {
         .price_book_ref
         .as_ref()?;
     let status = objects.price_books.get(&reference.name)?.status.as_ref()?;
-    status::belief(status).prices.get(key).copied()
+    status::belief(status).prices.get(key).cloned()
 }
 
 /// Writes a price into the provider's book as believed now, and the whole book with it. Says why the guard would have
@@ -314,7 +339,7 @@ fn put(
         ..status::belief(status)
     };
     let document = Document {
-        prices: BTreeMap::from([(key.to_owned(), price)]),
+        prices: BTreeMap::from([(key.to_owned(), price.clone())]),
         ..Document::default()
     };
     let judged = guard::judge(

@@ -100,6 +100,33 @@ fn a_price_is_given_by_model_by_key_or_with_the_provider(#[case] model: &str) {
 }
 
 #[test]
+fn discounts_and_prices_of_long_prompts_stay_in_proportion() {
+    let known = ModelPrice {
+        input: 1_000_000,
+        cached_input: Some(100_000),
+        output: 4_000_000,
+        batch_discount_percent: Some(50),
+        context_tiers: BTreeMap::from([(
+            200_000,
+            TierPrice {
+                input: 2_000_000,
+                cached_input: Some(200_000),
+                output: 6_000_000,
+            },
+        )]),
+    };
+    let price = repriced(Some(known.clone()), 500_000, 4_000_000);
+    assert_eq!(price.cached_input, Some(50_000));
+    assert_eq!(price.batch_discount_percent, Some(50));
+    let tier = price.context_tiers[&200_000];
+    assert_eq!(
+        (tier.input, tier.cached_input, tier.output),
+        (1_000_000, Some(100_000), 6_000_000)
+    );
+    assert_eq!(repriced(Some(known.clone()), 1_000_000, 4_000_000), known);
+}
+
+#[test]
 fn an_unknown_model_and_a_missing_output_price_are_told() {
     let mut objects = objects(inline());
     let apply = |objects: &mut Objects, text: &str| {
@@ -121,8 +148,8 @@ fn a_price_that_the_guard_would_hold_is_used_and_told() {
             "acme/small".to_owned(),
             ModelPrice {
                 input: 100_000,
-                cached_input: None,
                 output: 2_000_000,
+                ..ModelPrice::default()
             },
         )]),
         ..Document::default()
