@@ -133,7 +133,7 @@ fn budget_frees(workload: &WorkloadInput, now: Timestamp) -> Option<Option<Times
         return None;
     }
     let frees = workload.moves.iter().filter(counts).nth(spent - most);
-    Some(frees.filter(|_| most > 0).map(|at| week_after(*at)))
+    Some(frees.map(|at| week_after(*at)))
 }
 
 /// `at` and `after`, at most the end of time.

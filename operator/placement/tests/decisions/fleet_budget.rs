@@ -1,6 +1,6 @@
 //! The move budget of a policy: who goes first, what counts, and when the next may go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_placement::*;
 
@@ -180,4 +180,98 @@ fn each_policy_has_its_own_budget() {
     let plan = decide(&snapshot, &policies, &Plan::default(), at(0));
     let moves = |name: &str| plan.decisions[&WorkloadId::from(name)].outcome == Outcome::Move;
     assert_eq!(["a", "b", "c"].map(moves), [false, true, true]);
+}
+
+/// A change that ends one wish lets the next one go, although nothing about that one changed; who wishes for nothing is
+/// not looked at.
+#[test]
+fn a_change_lets_the_next_one_go() {
+    let mut snapshot = three_wishes();
+    for (id, workload) in &mut snapshot.workloads {
+        cloud_of(workload).model.name = Some(format!("model-of-{id}"));
+    }
+    let mut content = hybrid(20_000);
+    content.current = Some(placed(CLOUD, at(-1_000_000)));
+    content.targets = vec![on_cloud(external())];
+    snapshot.workloads.insert(WorkloadId::from("d"), content);
+    let changed = Changed {
+        prices: BTreeSet::from([PriceKey {
+            provider: "openai-eu".to_owned(),
+            model: "model-of-b".to_owned(),
+        }]),
+        ..Changed::default()
+    };
+    let mut dearer = snapshot.clone();
+    let cheapest = dearer.workloads.get_mut(&WorkloadId::from("b")).expect("b");
+    cloud_of(cheapest).price = Some(price("100", "400"));
+    let after = |policy: &Policy| {
+        let previous = decide(&snapshot, policy, &Plan::default(), at(0));
+        let (plan, evaluated) = decide_changed(&dearer, policy, &previous, &changed, at(0));
+        assert_eq!(plan, decide(&dearer, policy, &previous, at(0)));
+        (plan, evaluated)
+    };
+    let (plan, evaluated) = after(&Policy::of(policy(Some(1), None)));
+    let outcome = |name: &str| plan.decisions[&WorkloadId::from(name)].outcome;
+    assert_eq!(
+        ["a", "b", "c", "d"].map(outcome),
+        [Outcome::Hold, Outcome::Keep, Outcome::Move, Outcome::Keep]
+    );
+    assert_eq!(
+        evaluated, 3,
+        "the one that wishes for nothing is not looked at"
+    );
+    let (_, evaluated) = after(&Policy::of(policy(None, None)));
+    assert_eq!(evaluated, 1, "without a budget nobody waits");
+}
+
+/// Between two clouds no tier is shared: who may go is still the largest saving of all wishes, also after a change.
+#[test]
+fn wishes_without_a_tier_are_ranked_anew_after_a_change() {
+    const SECOND: &str = "cloud-second";
+    let workload = |name: &str, requests| {
+        let mut dear = external();
+        dear.price = Some(price("1", "4"));
+        let mut second = external();
+        second.model.name = Some(format!("second-of-{name}"));
+        let mut workload = hybrid(requests);
+        workload.targets = vec![
+            on_cloud(dear),
+            Target {
+                name: SECOND.to_owned(),
+                kind: TargetKind::External(second),
+            },
+        ];
+        workload.current = Some(placed(CLOUD, at(-1_000_000)));
+        (WorkloadId::from(name), workload)
+    };
+    let mut snapshot = fleet(hybrid(1));
+    snapshot.workloads = [("a", 1_000), ("b", 2_000), ("c", 3_000)]
+        .map(|(name, requests)| workload(name, requests))
+        .into();
+    let policy = Policy::of(policy(Some(1), None));
+    let previous = decide(&snapshot, &policy, &Plan::default(), at(0));
+    let best = snapshot
+        .workloads
+        .get_mut(&WorkloadId::from("c"))
+        .expect("c");
+    let TargetKind::External(second) = &mut best.targets[1].kind else {
+        panic!("an external target");
+    };
+    second.price = Some(price("100", "400"));
+    let changed = Changed {
+        prices: BTreeSet::from([PriceKey {
+            provider: "openai-eu".to_owned(),
+            model: "second-of-c".to_owned(),
+        }]),
+        ..Changed::default()
+    };
+    let (plan, evaluated) = decide_changed(&snapshot, &policy, &previous, &changed, at(0));
+    let outcomes = |plan: &Plan| -> Vec<Outcome> {
+        let decisions = plan.decisions.values();
+        decisions.map(|decision| decision.outcome).collect()
+    };
+    use Outcome::{Hold, Keep, Move};
+    assert_eq!(outcomes(&previous), [Hold, Hold, Move]);
+    assert_eq!((outcomes(&plan), evaluated), (vec![Hold, Move, Keep], 3));
+    assert_eq!(plan, decide(&snapshot, &policy, &previous, at(0)));
 }

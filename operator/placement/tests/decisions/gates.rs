@@ -178,3 +178,35 @@ fn a_workload_without_targets_is_infeasible() {
         Outcome::Infeasible
     );
 }
+
+#[test]
+fn a_provider_whose_terms_are_those_required_passes() {
+    let (candidate, _) = rejected(
+        |workload| {
+            workload.allowed_jurisdictions = set(&["CH", "EU"]);
+            workload.require_zero_retention = true;
+        },
+        CLOUD,
+    );
+    assert_eq!(candidate.verdict, Verdict::Feasible);
+}
+
+#[test]
+fn a_model_that_just_reaches_the_score_and_has_what_is_required_passes() {
+    for target in [LOCAL, CLOUD] {
+        let (candidate, _) = rejected(
+            |workload| {
+                workload.capability.min_quality = Some(quality("60"));
+                workload.capability.required = set(&["Tools"]);
+            },
+            target,
+        );
+        assert_eq!(candidate.verdict, Verdict::Feasible);
+    }
+}
+
+#[test]
+fn an_unknown_context_is_enough_where_none_is_needed() {
+    let (candidate, _) = rejected(|workload| local_of(workload).model.context = None, LOCAL);
+    assert_eq!(candidate.verdict, Verdict::Feasible);
+}

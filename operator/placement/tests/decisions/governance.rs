@@ -150,6 +150,11 @@ fn the_weeks_moves_are_not_exceeded() {
         (never.reason, never.hold_until),
         (Reason::MoveBudgetSpent, None)
     );
+    let after_a_move = decide_one(&snapshot, prompt_policy(), at(400));
+    assert_eq!(
+        (after_a_move.reason, after_a_move.hold_until),
+        (Reason::MoveBudgetSpent, None)
+    );
     only(&mut snapshot).max_moves_per_week = None;
     assert_eq!(
         decide_one(&snapshot, prompt_policy(), at(400)).outcome,
