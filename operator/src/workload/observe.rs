@@ -124,9 +124,12 @@ fn local(facts: &Facts, target: &Target) -> Local {
     }
 }
 
+/// Those that the Deployment calls available: ready for so long that its Service reaches them.
 fn ready_replicas(deployment: &Deployment) -> i32 {
     let status = deployment.status.as_ref();
-    status.and_then(|status| status.ready_replicas).unwrap_or(0)
+    status
+        .and_then(|status| status.available_replicas)
+        .unwrap_or(0)
 }
 
 /// Whether what is ready is what was last applied, and not pods of the spec before.
@@ -151,5 +154,27 @@ pub fn location(target: &Target) -> Location {
         Location::External
     } else {
         Location::Local
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::apps::v1::DeploymentStatus;
+
+    #[test]
+    fn a_replica_that_its_service_may_not_reach_yet_does_not_count() {
+        let with = |available| Deployment {
+            status: Some(DeploymentStatus {
+                replicas: Some(2),
+                ready_replicas: Some(2),
+                available_replicas: available,
+                ..DeploymentStatus::default()
+            }),
+            ..Deployment::default()
+        };
+        assert_eq!(ready_replicas(&with(None)), 0);
+        assert_eq!(ready_replicas(&with(Some(1))), 1);
+        assert_eq!(ready_replicas(&Deployment::default()), 0);
     }
 }

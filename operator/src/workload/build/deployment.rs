@@ -27,6 +27,9 @@ const USER: i64 = 65_532;
 const TERMINATION_GRACE_SECONDS: i64 = 330;
 /// A model may take this long to load, at one probe every two seconds.
 const STARTUP_PROBES: i32 = 900;
+/// A pod is counted as available so long after it became ready, for a Service reaches it only once every node's proxy has
+/// its endpoint: kube-proxy writes at most once a second.
+const MIN_READY_SECONDS: i32 = 2;
 
 /// The Deployment of a local target.
 pub fn deployment(plan: &Plan<'_>) -> Result<Deployment, BuildError> {
@@ -39,6 +42,7 @@ pub fn deployment(plan: &Plan<'_>) -> Result<Deployment, BuildError> {
         metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(plan.replicas),
+            min_ready_seconds: Some(MIN_READY_SECONDS),
             revision_history_limit: Some(2),
             progress_deadline_seconds: Some(1_800),
             selector: LabelSelector {
