@@ -9,6 +9,7 @@ mod fleet;
 mod identity;
 mod look;
 mod malformed;
+mod market;
 mod outage;
 mod recreate;
 mod rollback;

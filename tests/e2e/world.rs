@@ -15,7 +15,7 @@ use weir_tests::stack::{DEMO_NAMESPACE, Examples, PRICE_HIGH, Stack};
 pub const VALUES: [&str; 1] = [r"nodeAgent.nodeSelector.kubernetes\.io/hostname=node1"];
 
 /// No scenario takes longer.
-const LIMIT: Duration = Duration::from_secs(480);
+const LIMIT: Duration = Duration::from_secs(540);
 
 /// Weir on a cluster, with the fleet of the examples applied.
 pub struct World {

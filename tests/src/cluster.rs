@@ -241,8 +241,13 @@ impl Cluster {
         if self.external {
             return "nothing was dumped of a cluster that is not ours".to_owned();
         }
-        let folder = format!("weir-{}-{}", self.facts.name, std::process::id());
-        let folder = std::env::temp_dir().join(folder);
+        // One folder for each failure: a later one leaves what explains an earlier one.
+        let folder = std::env::temp_dir();
+        let folder = (1..)
+            .map(|count| format!("weir-{}-{}-{count}", self.facts.name, std::process::id()))
+            .map(|name| folder.join(name))
+            .find(|folder| !folder.exists())
+            .unwrap_or(folder);
         match self.dump(&folder) {
             Ok(()) => format!(
                 "objects, events, logs and audit lines are in {}",

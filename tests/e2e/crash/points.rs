@@ -1,7 +1,6 @@
 //! Names of the operator's writes, and which of them are struck in which move.
 
 use super::scene::Direction;
-use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use weir_crds::names;
@@ -10,10 +9,9 @@ use weir_tests::fault_proxy::{Point, Position, Write};
 /// What strikes one move.
 pub type Group = Vec<(Point, Position)>;
 
-/// A point that does not come is tried again in as many moves.
-const TRIES: usize = 4;
-/// As many strike one move when they are tried again: a kill can keep another's point from coming.
-const TRIED_AGAIN_TOGETHER: usize = 2;
+/// A point that did not come is tried again alone, for a kill can keep another's point from coming. When as many moves that
+/// nothing disturbed were without it, it is none of their writes: it has to do with the time of day.
+const MOVES_WITHOUT_IT: usize = 2;
 
 /// The name of a write: the step of the placement that it orders, or what it writes and after which such step. Leases are
 /// renewed by the clock, and events are told beside the reconcile: neither is a point.
@@ -113,8 +111,10 @@ impl Schedule {
         next.unwrap_or_default()
     }
 
-    /// What did not come is tried again later.
-    pub fn missed(&mut self, direction: Direction, group: Group, killed: &Group) -> Result<()> {
+    /// What did not come is tried again later, or is none of a move's writes: those are returned.
+    pub fn missed(&mut self, direction: Direction, group: Group, killed: &Group) -> Group {
+        let undisturbed = killed.is_empty();
+        let mut absent = Group::new();
         for each in group {
             if killed.contains(&each) {
                 continue;
@@ -123,17 +123,14 @@ impl Schedule {
                 .misses
                 .entry((direction, each.0.clone(), each.1))
                 .or_default();
-            *misses += 1;
-            ensure!(*misses < TRIES, "{} did not come in {misses} moves", each.0);
-            let again = self.again.entry(direction).or_default();
-            match again
-                .iter_mut()
-                .find(|group| group.len() < TRIED_AGAIN_TOGETHER && group[0].0 != each.0)
-            {
-                Some(group) => group.push(each),
-                None => again.push_back(vec![each]),
+            *misses += usize::from(undisturbed);
+            if *misses < MOVES_WITHOUT_IT {
+                let again = self.again.entry(direction).or_default();
+                again.push_back(vec![each]);
+            } else {
+                absent.push(each);
             }
         }
-        Ok(())
+        absent
     }
 }

@@ -2,16 +2,15 @@
 
 use super::observe;
 use super::operator::{self, Operator};
+use crate::market;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::Patch;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_crds::InferencePriceBook;
 use weir_crds::condition::{is_true, types};
 use weir_crds::decision::HistoryEntry;
 use weir_crds::placement::Phase;
@@ -92,6 +91,7 @@ impl Reference {
 pub struct Scene<'a> {
     /// Between the operator and the API server.
     pub proxy: FaultProxy,
+    world: &'a World,
     stack: &'a Stack,
     operator: Arc<Operator>,
     load: Load,
@@ -107,6 +107,7 @@ impl<'a> Scene<'a> {
         match placed(world).await {
             Ok(endpoint) => Ok(Self {
                 proxy,
+                world,
                 stack: &world.stack,
                 operator,
                 load: Load::start(&endpoint, 1, Duration::from_millis(300)),
@@ -121,14 +122,14 @@ impl<'a> Scene<'a> {
     }
 
     /// Puts the chart's operator back, and removes what was made.
-    pub async fn end(self, world: &World, outcome: Result<()>) -> Result<()> {
+    pub async fn end(self, outcome: Result<()>) -> Result<()> {
         let seen = self.load.stop().await;
         println!(
             "crash: the load saw {} good answers, {} failed, {} cut; {:?}",
             seen.good, seen.failed, seen.cut, seen.by_route
         );
         let restored = self.operator.replace_by_pods(self.stack).await;
-        let cleared = clear(world).await;
+        let cleared = clear(self.world).await;
         outcome?;
         restored?;
         cleared?;
@@ -178,13 +179,7 @@ impl<'a> Scene<'a> {
 
     /// Makes the other side the cheaper one.
     pub async fn change_price(&self, direction: Direction) -> Result<()> {
-        let api: Api<InferencePriceBook> = Api::all(self.stack.client.clone());
-        let patch =
-            json!({"spec": {"source": {"inline": {"entries": entries(direction.price())}}}});
-        api.patch(NAME, &Default::default(), &Patch::Merge(&patch))
-            .await
-            .context("changing the price")?;
-        Ok(())
+        market::set_price(self.world, NAME, direction.price()).await
     }
 
     /// Waits until the workload is on its new target, the old one is released, and nothing is written any more.
@@ -289,13 +284,7 @@ impl<'a> Scene<'a> {
 /// Removes the workload and what it refers to.
 async fn clear(world: &World) -> Result<()> {
     world.clear(NAMESPACE)?;
-    for kind in [
-        "inferenceprovider",
-        "inferencepricebook",
-        "inferenceplacementpolicy",
-    ] {
-        world.kubectl(&["delete", kind, NAME])?;
-    }
+    market::remove(world, NAME)?;
     let namespaces: Api<Namespace> = Api::all(world.stack.client.clone());
     wait::until("the namespace is gone", LIMIT, || async {
         let left = namespaces.get_opt(NAMESPACE).await?;
@@ -323,47 +312,11 @@ fn one_more(before: &[HistoryEntry], after: &[HistoryEntry]) -> Result<HistoryEn
     Ok(first.clone())
 }
 
-fn entries(small: (f64, f64)) -> Value {
-    let entry = |model: &str, (input, output): (f64, f64)| {
-        json!({
-            "model": model,
-            "inputUsdPerMillionTokens": format!("{input:.4}"),
-            "outputUsdPerMillionTokens": format!("{output:.4}"),
-        })
-    };
-    json!([
-        entry("acme-small", small),
-        entry("acme-frontier", (3.0, 15.0))
-    ])
-}
-
 /// The example workload `hybrid` at a quick pace, with a provider, prices and a policy of its own.
 fn objects(world: &World) -> Result<Vec<Value>> {
-    let example = |kind: &str| -> Result<Value> {
-        let found = world
-            .examples
-            .fleet
-            .iter()
-            .find(|object| object["kind"] == kind);
-        let mut object = found
-            .with_context(|| format!("no example of {kind}"))?
-            .clone();
-        object["metadata"] = json!({"name": NAME});
-        Ok(object)
-    };
-    let mut book = example("InferencePriceBook")?;
-    book["spec"]["source"] = json!({"inline": {"entries": entries(PRICE_HIGH)}});
-    let mut provider = example("InferenceProvider")?;
-    provider["spec"]["priceBookRef"]["name"] = json!(NAME);
-    let mut policy = example("InferencePlacementPolicy")?;
-    policy["spec"]["minDwell"] = json!("1s");
-    policy["spec"]["confirmation"] = json!({"count": 2, "interval": "1s"});
+    let mut objects = market::objects(world, NAME, PRICE_HIGH)?;
     let mut workload = world.like("hybrid", WORKLOAD)?;
-    let spec = &mut workload["spec"];
-    spec["placement"]["policyRef"]["name"] = json!(NAME);
-    spec["targets"][0]["local"]["scaling"]["idleAfter"] = json!("1s");
-    spec["targets"][1]["external"]["providerRef"]["name"] = json!(NAME);
-    spec["traffic"]["canary"]["steps"] = json!([{"weight": 50, "pause": "1s"}]);
-    spec["traffic"]["drain"]["timeout"] = json!("20s");
-    Ok(vec![book, provider, policy, workload])
+    market::use_it(&mut workload["spec"], NAME);
+    objects.push(workload);
+    Ok(objects)
 }
