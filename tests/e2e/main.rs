@@ -10,6 +10,7 @@ mod identity;
 mod look;
 mod malformed;
 mod market;
+mod named;
 mod outage;
 mod recreate;
 mod rollback;
