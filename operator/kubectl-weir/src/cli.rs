@@ -108,7 +108,7 @@ pub struct PlanArgs {
     /// A file or folder of YAML or JSON, or - for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// A price in USD per million tokens, such as acme-small=0.28:1.10; without OUTPUT the known output price stays. May be repeated.
+    /// A price in USD per million tokens, such as acme-small=0.28:1.10; without OUTPUT the known output price stays. Cached prices and those of long prompts follow in proportion, the batch discount stays. May be repeated.
     #[arg(long = "price", value_name = "[PROVIDER/]MODEL=INPUT[:OUTPUT]")]
     pub prices: Vec<PriceOverride>,
     /// Prices of a file: LiteLLM's model_prices_and_context_window.json, OpenRouter's models, or Weir's own format.

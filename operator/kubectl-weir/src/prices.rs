@@ -186,10 +186,9 @@ pub fn apply_feed(
     }
     given
         .into_iter()
-        .filter_map(|(provider, key, price)| {
-            put(objects, &provider, (&key, price), now).transpose()
-        })
-        .collect()
+        .map(|(provider, key, price)| put(objects, &provider, (&key, price), now))
+        .collect::<Result<Vec<_>, _>>()
+        .map(|notes| notes.into_iter().flatten().collect())
 }
 
 /// Takes the prices of the command line.
@@ -306,15 +305,15 @@ fn known(objects: &Objects, provider: &str, key: &str) -> Option<ModelPrice> {
 }
 
 /// Writes a price into the provider's book as believed now, and the whole book with it. Says why the guard would have
-/// held it, if it would.
+/// held it, if it would, and that the book's other prices were stale, if they were.
 fn put(
     objects: &mut Objects,
     provider: &str,
     (key, price): (&str, ModelPrice),
     now: Timestamp,
-) -> Result<Option<String>, PriceError> {
+) -> Result<Vec<String>, PriceError> {
     let Some(provider) = objects.providers.get_mut(provider) else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let own = || NameRef {
         name: OWN_BOOK.to_owned(),
@@ -329,11 +328,25 @@ fn put(
         .price_books
         .entry(name.clone())
         .or_insert_with(|| empty_book(&name));
-    let limits = limits(&book.spec).map_err(|source| PriceError::Book {
+    let failed = |source| PriceError::Book {
         name: name.clone(),
         source,
-    })?;
+    };
+    let limits = limits(&book.spec).map_err(failed)?;
+    let stale_after = signed(&book.spec.stale_after).map_err(failed)?;
     let status = book.status.get_or_insert_default();
+    let mut notes = Vec::new();
+    let age = status
+        .as_of
+        .as_ref()
+        .map(|as_of| now.duration_since(as_of.0));
+    let others = status.prices.iter().any(|entry| entry.model != key);
+    if others && let Some(age) = age.filter(|age| *age > stale_after) {
+        let hours = age.as_hours();
+        notes.push(format!(
+            "the prices of {name} were confirmed {hours} hours ago and are stale; here they count as confirmed now"
+        ));
+    }
     let before = Belief {
         held: BTreeMap::new(),
         ..status::belief(status)
@@ -355,14 +368,14 @@ fn put(
     status.prices.sort_by(|a, b| a.model.cmp(&b.model));
     status.as_of = Some(Time(now));
     status.revision = Some("what-if".to_owned());
-    let held = judged.0.held.get(key);
-    Ok(held.map(|held| {
+    if let Some(held) = judged.0.held.get(key) {
         let wait = limits.confirm_for;
-        format!(
+        notes.push(format!(
             "the price guard would hold {key} for {wait:#}: {}",
             held.reason
-        )
-    }))
+        ));
+    }
+    Ok(notes)
 }
 
 fn empty_book(name: &str) -> InferencePriceBook {

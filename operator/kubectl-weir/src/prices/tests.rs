@@ -162,3 +162,19 @@ fn a_price_that_the_guard_would_hold_is_used_and_told() {
         Some(100_000)
     );
 }
+
+#[test]
+fn other_prices_of_a_stale_book_count_as_confirmed_and_that_is_told() {
+    let mut objects = objects(json!({"inline": {"entries": [
+        {"model": "acme/small", "inputUsdPerMillionTokens": "1", "outputUsdPerMillionTokens": "2"},
+        {"model": "large", "inputUsdPerMillionTokens": "3", "outputUsdPerMillionTokens": "15"}]}}));
+    read_books(&mut objects, now()).expect("readable");
+    let given: PriceOverride = "small=1:2".parse().expect("a price");
+    let later = |hours: i64| now() + SignedDuration::from_hours(hours);
+    let mut fresh = objects.clone();
+    let notes = apply_overrides(&mut fresh, std::slice::from_ref(&given), later(24));
+    assert_eq!(notes, Ok(Vec::new()));
+    let notes = apply_overrides(&mut objects, &[given], later(24 * 30)).expect("applies");
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("confirmed 720 hours ago"), "{notes:?}");
+}
