@@ -37,7 +37,7 @@ test-cluster: ## Tests of the test cluster itself
 	tests/cluster/selftest.py
 
 test-e2e: toolchain ## End-to-end scenarios on a real control plane
-	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=1
+	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=1 --show-output
 
 lint: toolchain generated ## Formatting, clippy, generated files, the chart, syntax of scripts
 	cargo fmt --all --check
