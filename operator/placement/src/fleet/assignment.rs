@@ -124,11 +124,22 @@ impl Solution {
 
     /// How much of the bound may be missing, in parts per million, rounded up; zero means that no plan is better.
     pub fn gap_parts_per_million(&self) -> u64 {
-        let missing = self.bound() - self.value();
-        let whole = self.bound().max(1);
-        let parts = (missing * 1_000_000 + whole - 1) / whole;
-        u64::try_from(parts).unwrap_or(u64::MAX)
+        gap_parts_per_million(self.value(), self.bound())
     }
+}
+
+impl Component {
+    /// How much of this part's bound may be missing, in parts per million, rounded up; zero means that no plan is better.
+    pub fn gap_parts_per_million(&self) -> u64 {
+        gap_parts_per_million(self.value, self.bound)
+    }
+}
+
+fn gap_parts_per_million(value: i128, bound: i128) -> u64 {
+    let missing = bound - value;
+    let whole = bound.max(1);
+    let parts = (missing * 1_000_000 + whole - 1) / whole;
+    u64::try_from(parts).unwrap_or(u64::MAX)
 }
 
 /// Solves the whole problem. The same problem gives the same solution, whatever the order in which it was written down.

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 use weir_placement::fleet::assignment::{
-    Competitor, Offer, Placement, Problem, Solution, resolve, solve,
+    Competitor, Component, Offer, Placement, Problem, Solution, Standing, resolve, solve,
 };
 use weir_placement::{MicroUsd, WorkloadId};
 
@@ -41,6 +41,17 @@ fn saved(problem: &Problem, solution: &Solution, id: &WorkloadId) -> u64 {
         let held = &savings[..placement.replicas as usize];
         held.iter().map(|saving| saving.get()).sum()
     })
+}
+
+/// A part of which a value and a bound are known.
+fn part(value: i128, bound: i128) -> Component {
+    Component {
+        workloads: Vec::new(),
+        tiers: BTreeMap::new(),
+        value,
+        bound,
+        at_rest: Standing { value, bound },
+    }
 }
 
 /// Cloud prices of one workload, `percent` higher: all that its replicas save grows alike.
@@ -175,6 +186,7 @@ proptest! {
         let best = optimum(&problem);
         prop_assert_eq!((solution.value(), solution.bound()), (best, best));
         prop_assert_eq!(solution.gap_parts_per_million(), 0);
+        prop_assert!(solution.components.iter().all(|part| part.gap_parts_per_million() == 0));
     }
 
     #[test]
@@ -302,4 +314,17 @@ fn one_price_among_ten_thousand_workloads_evaluates_those_that_share_its_tier() 
         quick.placements.get(&dearer).map(|placed| placed.replicas),
         Some(2)
     );
+}
+
+#[test]
+fn each_part_names_its_own_gap() {
+    let parts = vec![part(100, 100), part(299, 300), part(0, 0)];
+    let gaps: Vec<_> = parts.iter().map(Component::gap_parts_per_million).collect();
+    assert_eq!(gaps, [0, 3_334, 0]);
+    let whole = Solution {
+        placements: BTreeMap::new(),
+        components: parts,
+        evaluated: 0,
+    };
+    assert_eq!(whole.gap_parts_per_million(), 2_500);
 }
