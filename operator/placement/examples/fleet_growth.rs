@@ -45,6 +45,7 @@ fn main() -> Result<(), std::io::Error> {
         return Ok(());
     };
     let name = arguments.next().unwrap_or_default();
+    let title = format!("Fleet assignment: time to a plan, {name}");
     let curves = [("from nothing", fresh), ("an hour later", later)];
-    std::fs::write(file, plot::svg(&curves, &name))
+    std::fs::write(file, plot::svg(&curves, &title))
 }

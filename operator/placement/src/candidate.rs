@@ -3,7 +3,7 @@
 mod local;
 
 use crate::break_even::Hurdle;
-use crate::capacity::Ledger;
+use crate::capacity::Room;
 use crate::cost::{ExactCost, ReplicaCurve, TokenCurve};
 use crate::demand::EffectiveDemand;
 use crate::gates::{self, protects_data, rejection};
@@ -91,7 +91,7 @@ impl Evaluated {
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) snapshot: &'a FleetSnapshot,
-    pub(crate) ledger: &'a Ledger,
+    pub(crate) room: Room<'a>,
     pub(crate) workload: &'a WorkloadInput,
     pub(crate) policy: &'a PlacementPolicy,
     pub(crate) demand: &'a EffectiveDemand,

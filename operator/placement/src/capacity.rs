@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::explain;
 use crate::gates::rejection;
 use crate::plan::{Gate, Rejection, RejectionReason};
 use crate::snapshot::{CurrentPlacement, FleetSnapshot, LocalTarget, TierState};
@@ -31,9 +32,48 @@ impl Ledger {
     pub(crate) fn free(&self, tier: &str) -> Option<u32> {
         self.free.get(tier).copied()
     }
+}
 
-    fn none_left(&self, tier: &str) -> bool {
-        self.free(tier) == Some(0)
+/// Why devices that are free are not for a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rivals {
+    /// Others save more with them.
+    SaveMore,
+    /// Others can only run here as well.
+    OnlyRunHere,
+}
+
+/// The devices that one workload may count on: what is free, but for tiers whose devices go to others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room<'a> {
+    ledger: &'a Ledger,
+    lost: &'a [String],
+    rivals: Rivals,
+}
+
+impl<'a> Room<'a> {
+    /// All that is free.
+    pub(crate) fn all(ledger: &'a Ledger) -> Self {
+        Self::without(ledger, &[], Rivals::SaveMore)
+    }
+
+    /// What is free but for the tiers that are `lost` to others.
+    pub(crate) fn without(ledger: &'a Ledger, lost: &'a [String], rivals: Rivals) -> Self {
+        Self {
+            ledger,
+            lost,
+            rivals,
+        }
+    }
+
+    /// Devices that the workload may count on; `None` when unknown.
+    pub(crate) fn free(&self, tier: &str) -> Option<u32> {
+        let free = self.ledger.free(tier)?;
+        Some(if self.is_lost(tier) { 0 } else { free })
+    }
+
+    fn is_lost(&self, tier: &str) -> bool {
+        self.lost.iter().any(|lost| lost == tier)
     }
 }
 
@@ -51,7 +91,7 @@ pub(crate) struct TierChoice {
 /// engine will, with typed reasons.
 pub(crate) fn choose(
     tiers: &BTreeMap<String, TierState>,
-    ledger: &Ledger,
+    room: Room<'_>,
     target: &LocalTarget,
     name: &str,
     current: Option<&CurrentPlacement>,
@@ -81,7 +121,7 @@ pub(crate) fn choose(
     let preference = || settled.into_iter().chain(fitting.iter().copied());
     let mut failed = Vec::new();
     for tier in preference() {
-        match no_room(tier, tiers.get(tier), ledger) {
+        match no_room(tier, tiers.get(tier), room) {
             Some(_) if Some(tier) == settled && held(tier) => return found(tier),
             Some(rejection) if !failed.contains(&rejection) => failed.push(rejection),
             Some(_) => {}
@@ -126,7 +166,7 @@ fn does_not_fit(target: &LocalTarget, tier: &str, state: Option<&TierState>) -> 
     })
 }
 
-fn no_room(tier: &str, state: Option<&TierState>, ledger: &Ledger) -> Option<Rejection> {
+fn no_room(tier: &str, state: Option<&TierState>, room: Room<'_>) -> Option<Rejection> {
     let (reason, message) = match state {
         None => (
             RejectionReason::TierMissing,
@@ -135,7 +175,20 @@ fn no_room(tier: &str, state: Option<&TierState>, ledger: &Ledger) -> Option<Rej
         Some(state) if state.nodes == 0 => {
             (RejectionReason::NoNode, format!("tier {tier} has 0 nodes"))
         }
-        Some(state) if ledger.none_left(tier) => {
+        Some(_) if room.is_lost(tier) => {
+            let free = room.ledger.free(tier).unwrap_or(0);
+            match room.rivals {
+                Rivals::SaveMore => (
+                    RejectionReason::OthersSaveMore,
+                    explain::lost_to_savings(tier, free),
+                ),
+                Rivals::OnlyRunHere => (
+                    RejectionReason::NoCapacity,
+                    explain::lost_to_need(tier, free),
+                ),
+            }
+        }
+        Some(state) if room.free(tier) == Some(0) => {
             let nodes = state.nodes;
             (
                 RejectionReason::NoCapacity,

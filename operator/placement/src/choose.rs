@@ -48,6 +48,8 @@ pub(crate) struct View<'a> {
     pub(crate) demand: &'a EffectiveDemand,
     pub(crate) evaluated: &'a [Evaluated],
     pub(crate) previous: Option<&'a Decision>,
+    /// A wish that was confirmed for a target whose devices went to others; it counts for any target.
+    pub(crate) confirmed: Option<&'a Confirmation>,
     pub(crate) now: Timestamp,
 }
 

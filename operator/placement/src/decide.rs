@@ -1,22 +1,24 @@
-//! The decision for a fleet: every workload in turn, with the devices that those before it left; of a change only what it
-//! can reach.
+//! The decision for a fleet: what runs here already in turn, with the devices that those before it left; then whoever wants
+//! devices, all at once; of a change only what it can reach.
 
 mod changed;
+mod competition;
 mod fleet_budget;
+mod places;
+mod turn;
 
 pub use changed::{Changed, PriceKey};
 use jiff::Timestamp;
 
-use crate::candidate::{Context, Evaluated, evaluate};
 use crate::capacity::Ledger;
-use crate::choose::{Choice, View, choose};
-use crate::demand::{self, EffectiveDemand};
-use crate::gates;
-use crate::plan::{Decision, Plan};
+use crate::plan::{Goal, Plan};
 use crate::policy::{PlacementPolicy, Policy};
 use crate::record::record;
-use crate::snapshot::{FleetSnapshot, Location, TargetKind, WorkloadId, WorkloadInput};
+use crate::snapshot::FleetSnapshot;
 use changed::Reach;
+use competition::Arena;
+use places::Places;
+use turn::{Precedence, Prepared, Takings, Turn};
 
 /// Decides for every workload of `snapshot`.
 ///
@@ -37,8 +39,8 @@ pub fn decide(snapshot: &FleetSnapshot, policy: &Policy, previous: &Plan, now: T
 ///
 /// The plan is that of [`decide`] with the same arguments, provided that `previous` is a plan of `decide` or of this
 /// function for the same policies, and that `changed` names all that differs from the snapshot it was made for. Evaluated
-/// is what changed, what is due by time, and what shares a tier with a workload whose devices come out differently;
-/// decisions for the others are taken over. After a change of policies call [`decide`].
+/// is what changed, what is due by time, what shares a tier with a workload whose devices come out differently, and what
+/// competes with one of these; decisions for the others are taken over. After a change of policies call [`decide`].
 pub fn decide_changed(
     snapshot: &FleetSnapshot,
     policy: &Policy,
@@ -71,192 +73,104 @@ impl<'a> Pass<'a> {
     fn run(self, changed: Option<&Changed>) -> (Plan, usize) {
         let built_in = PlacementPolicy::default();
         let prepared = |(id, workload)| Prepared::new(id, workload, self, &built_in);
-        let mut turns: Vec<Prepared<'_>> = self.snapshot.workloads.iter().map(prepared).collect();
-        turns.sort_by_key(|turn| turn.precedence);
-        let mut reach = changed.map(|changed| Reach::new(changed, self.snapshot, &turns, self.now));
-        let mut ledger = Ledger::new(self.snapshot);
-        let mut plan = Plan::default();
-        let mut chosen = Vec::new();
-        for turn in turns {
-            let known = reach
-                .as_mut()
-                .and_then(|reach| reach.take_over(&turn, &ledger));
-            if let Some(decision) = known {
-                takings(turn.workload, decision).take_from(&mut ledger);
-                plan.decisions.insert(turn.id.clone(), decision.clone());
-                continue;
-            }
-            let turn = turn.choose(self, &ledger);
-            turn.takings().take_from(&mut ledger);
-            chosen.push(turn);
-        }
-        let evaluated = chosen.len();
-        fleet_budget::hold(self, &mut chosen);
-        for turn in chosen {
-            let decision = record(turn.view(self.now), self.snapshot, turn.choice.clone());
-            plan.decisions.insert(turn.prepared.id.clone(), decision);
-        }
-        (plan, evaluated)
-    }
-}
-
-/// Who is served first where devices are short. What runs is not displaced, and what can only run here goes before
-/// what has another place; among equals the UID decides, so that the order of arrival does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Precedence {
-    LocalAlready,
-    LocalOnly,
-    Others,
-}
-
-struct Prepared<'a> {
-    id: &'a WorkloadId,
-    workload: &'a WorkloadInput,
-    policy: &'a PlacementPolicy,
-    policy_missing: bool,
-    demand: EffectiveDemand,
-    previous: Option<&'a Decision>,
-    precedence: Precedence,
-}
-
-/// A workload with what was chosen for it, before that is on record.
-struct Turn<'a> {
-    prepared: Prepared<'a>,
-    evaluated: Vec<Evaluated>,
-    choice: Choice,
-}
-
-impl<'a> Prepared<'a> {
-    fn new(
-        id: &'a WorkloadId,
-        workload: &'a WorkloadInput,
-        pass: Pass<'a>,
-        built_in: &'a PlacementPolicy,
-    ) -> Self {
-        let named = pass.policy.effective(workload.policy.as_deref());
-        let policy = named.unwrap_or(built_in);
-        let previous = pass.previous.decisions.get(id);
-        let demand = demand::effective(
-            &workload.demand,
-            policy,
-            previous.map(|previous| &previous.inputs),
-        );
-        let precedence = precedence(workload, policy, &demand);
-        Self {
-            id,
-            workload,
-            policy,
-            policy_missing: named.is_none(),
-            demand,
-            previous,
-            precedence,
-        }
-    }
-
-    fn choose(self, pass: Pass<'_>, ledger: &Ledger) -> Turn<'a> {
-        let evaluated = evaluate(Context {
-            snapshot: pass.snapshot,
-            ledger,
-            workload: self.workload,
-            policy: self.policy,
-            demand: &self.demand,
-        });
-        let choice = choose(self.view(&evaluated, pass.now));
-        Turn {
-            prepared: self,
-            evaluated,
-            choice,
-        }
-    }
-
-    fn view<'b>(&'b self, evaluated: &'b [Evaluated], now: Timestamp) -> View<'b> {
-        View {
-            workload: self.workload,
-            policy: self.policy,
-            policy_missing: self.policy_missing,
-            demand: &self.demand,
-            evaluated,
-            previous: self.previous,
-            now,
-        }
-    }
-}
-
-impl Turn<'_> {
-    fn view(&self, now: Timestamp) -> View<'_> {
-        self.prepared.view(&self.evaluated, now)
-    }
-
-    fn takings(&self) -> Takings<'_> {
-        let chosen = self.choice.target.map(|at| &self.evaluated[at]);
-        let wished = chosen.map(|chosen| {
-            let replicas = crate::record::replicas(self.prepared.workload, chosen, true);
-            (chosen.candidate.tier.as_deref(), replicas)
-        });
-        Takings::beyond_held(self.prepared.workload, wished)
-    }
-}
-
-fn precedence(
-    workload: &WorkloadInput,
-    policy: &PlacementPolicy,
-    demand: &EffectiveDemand,
-) -> Precedence {
-    let is_local = |name: &str| {
-        let named = workload.targets.iter().find(|target| target.name == name);
-        named.is_some_and(|target| matches!(target.kind, TargetKind::Local(_)))
-    };
-    let placed_local = workload.current.as_ref().is_some_and(|current| {
-        is_local(&current.target)
-            || current
-                .pending
-                .as_ref()
-                .is_some_and(|pending| is_local(&pending.to))
-    });
-    if placed_local {
-        return Precedence::LocalAlready;
-    }
-    let other_place = workload.targets.iter().any(|target| {
-        target.kind.location() == Location::External
-            && gates::rejections(workload, policy, demand, target).is_empty()
-    });
-    if other_place {
-        Precedence::Others
-    } else {
-        Precedence::LocalOnly
-    }
-}
-
-/// The devices that a decision for a local target needs beyond what the workload's pods hold.
-struct Takings<'a>(Option<(&'a str, u32)>);
-
-impl<'a> Takings<'a> {
-    fn beyond_held(
-        workload: &WorkloadInput,
-        wished: Option<(Option<&'a str>, Option<u32>)>,
-    ) -> Self {
-        let Some((Some(tier), replicas)) = wished else {
-            return Self(None);
+        let turns: Vec<Prepared<'_>> = self.snapshot.workloads.iter().map(prepared).collect();
+        let reach = changed.map(|changed| Reach::new(changed, self, &turns));
+        let mut run = Run {
+            pass: self,
+            reach,
+            ledger: Ledger::new(self.snapshot),
+            chosen: Vec::new(),
+            plan: Plan::default(),
         };
-        let current = workload.current.as_ref();
-        let held = current.and_then(|current| current.held.get(tier)).copied();
-        let needed = replicas.unwrap_or(0).saturating_sub(held.unwrap_or(0));
-        Self(Some((tier, needed)))
-    }
-
-    fn take_from(&self, ledger: &mut Ledger) {
-        if let Some((tier, devices)) = self.0 {
-            ledger.take(tier, devices);
+        let (mut here, mut only_here, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for turn in turns {
+            match turn.precedence {
+                Precedence::LocalAlready => here.push(turn),
+                Precedence::LocalOnly => only_here.push(turn),
+                Precedence::Others => others.push(turn),
+            }
         }
+        run.in_turn(here);
+        run.compete(only_here, Goal::Serve);
+        run.compete(others, Goal::Save);
+        run.finish()
     }
 }
 
-/// What a decision on record took.
-fn takings<'a>(workload: &WorkloadInput, decision: &'a Decision) -> Takings<'a> {
-    let wished = decision
-        .weights
-        .iter()
-        .find(|weight| Some(&weight.target) == decision.target.as_ref())
-        .map(|weight| (decision.tier.as_deref(), weight.replicas));
-    Takings::beyond_held(workload, wished)
+/// A pass under way.
+struct Run<'a> {
+    pass: Pass<'a>,
+    reach: Option<Reach<'a>>,
+    ledger: Ledger,
+    chosen: Vec<Turn<'a>>,
+    plan: Plan,
+}
+
+impl<'a> Run<'a> {
+    /// Chooses one after the other, each with the devices that those before it left.
+    fn in_turn(&mut self, turns: Vec<Prepared<'a>>) {
+        for turn in turns {
+            let reached = self.reach.as_mut().is_none_or(|reach| {
+                let reached = reach.reaches(&turn, &self.ledger);
+                reach.pass_by(&turn);
+                reached
+            });
+            if reached {
+                let turn = Turn::new(turn, self.pass, &self.ledger);
+                turn.takings().take_from(&mut self.ledger);
+                self.chosen.push(turn);
+            } else {
+                self.take_over(turn);
+            }
+        }
+    }
+
+    /// Chooses for all at once: what is free is given away where it is worth most.
+    fn compete(&mut self, turns: Vec<Prepared<'a>>, goal: Goal) {
+        let arena = Arena {
+            pass: self.pass,
+            ledger: &self.ledger,
+            goal,
+        };
+        let (reached, unreached) = match &mut self.reach {
+            None => {
+                let places = |turn| Places::new(turn, arena);
+                (turns.into_iter().map(places).collect(), Vec::new())
+            }
+            Some(reach) => reach.split(turns, arena),
+        };
+        let (turns, competitions) = competition::assign(arena, reached);
+        let standing = competition::standing(&self.pass.previous.competitions, goal, &unreached);
+        self.plan.competitions.extend(competitions);
+        self.plan.competitions.extend(standing);
+        for turn in unreached {
+            self.take_over(turn);
+        }
+        for turn in turns {
+            turn.takings().take_from(&mut self.ledger);
+            self.chosen.push(turn);
+        }
+    }
+
+    fn take_over(&mut self, turn: Prepared<'a>) {
+        let Some(previous) = turn.previous else {
+            return;
+        };
+        Takings::of_decision(turn.workload, previous).take_from(&mut self.ledger);
+        let decisions = &mut self.plan.decisions;
+        decisions.insert(turn.id.clone(), previous.clone());
+    }
+
+    fn finish(mut self) -> (Plan, usize) {
+        let evaluated = self.chosen.len();
+        fleet_budget::hold(self.pass, &mut self.chosen);
+        for turn in self.chosen {
+            let view = turn.view(self.pass);
+            let decision = record(view, self.pass.snapshot, turn.choice.clone());
+            let decisions = &mut self.plan.decisions;
+            decisions.insert(turn.prepared.id.clone(), decision);
+        }
+        self.plan.competitions.sort();
+        (self.plan, evaluated)
+    }
 }

@@ -185,6 +185,16 @@ pub(crate) fn held_by_fleet(to: &str, most: usize, frees: Option<Timestamp>) -> 
     format!("wishes for {to}, held by the policy's limit of {most} moves an hour{until}")
 }
 
+/// `the 2 free devices of tier l4 go to workloads that save more there`.
+pub(crate) fn lost_to_savings(tier: &str, free: u32) -> String {
+    format!("the {free} free devices of tier {tier} go to workloads that save more there")
+}
+
+/// `the 2 free devices of tier l4 go to other workloads that can only run here`.
+pub(crate) fn lost_to_need(tier: &str, free: u32) -> String {
+    format!("the {free} free devices of tier {tier} go to other workloads that can only run here")
+}
+
 /// How often a wish was seen.
 pub(crate) fn seen(count: u32, needed: u32) -> String {
     format!("seen {count} of {needed} times")

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 mod candidate;
+mod competition;
 
 pub use candidate::*;
+pub use competition::*;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,10 @@ pub struct Plan {
     /// By workload.
     #[serde(default)]
     pub decisions: BTreeMap<WorkloadId, Decision>,
+    /// Who competed for devices that are short, and how well they were given away: workloads that can only run in the
+    /// cluster first, then the others, each ordered by their first workload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub competitions: Vec<Competition>,
 }
 
 /// What follows for one workload, and why.
@@ -149,6 +155,8 @@ pub enum Reason {
     FleetMoveBudgetSpent,
     /// Cost moves the workload within its maintenance window only.
     OutsideMaintenanceWindow,
+    /// The free devices of the tier that is wished for go to workloads that save more there.
+    OthersSaveMore,
     /// The wish to move has to be seen again.
     AwaitingConfirmation,
     /// A price is missing.

@@ -39,6 +39,7 @@ pub fn decide(
             .map(|previous| (id.clone(), previous))
             .into_iter()
             .collect(),
+        ..Plan::default()
     };
     let mut plan = decide_fleet(&snapshot, &validated.policy, &previous, now);
     plan.decisions.remove(&id)

@@ -30,11 +30,11 @@ fn y(seconds: f64) -> f64 {
 }
 
 /// The plot as a document of its own.
-pub fn svg(curves: &[(&str, Vec<Point>)], cpu: &str) -> String {
+pub fn svg(curves: &[(&str, Vec<Point>)], title: &str) -> String {
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"13\">\n\
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
-         <text x=\"{LEFT}\" y=\"28\" font-size=\"16\">Fleet assignment: time to a plan, {cpu}</text>\n"
+         <text x=\"{LEFT}\" y=\"28\" font-size=\"16\">{title}</text>\n"
     );
     axes(&mut out);
     if let Some(first) = curves.first().and_then(|(_, points)| points.first()) {

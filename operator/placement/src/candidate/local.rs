@@ -16,7 +16,7 @@ pub(super) fn evaluate(
     let workload = context.workload;
     let choice = capacity::choose(
         &context.snapshot.tiers,
-        context.ledger,
+        context.room,
         local,
         evaluated.name(),
         workload.current.as_ref(),
@@ -122,7 +122,7 @@ fn idle(context: Context<'_>, tier: &str, state: &TierState) -> Option<(MicroUsd
         LocalCostBasis::Marginal => Some((marginal, u32::MAX)),
         LocalCostBasis::Auto => {
             let blind = state.kind == DeviceKind::Gpu && state.utilization == Utilization::Lost;
-            let free = context.ledger.free(tier).filter(|_| !blind)?;
+            let free = context.room.free(tier).filter(|_| !blind)?;
             let current = context.workload.current.as_ref();
             let held = current.and_then(|current| current.held.get(tier));
             Some((marginal, free.saturating_add(held.copied().unwrap_or(0))))

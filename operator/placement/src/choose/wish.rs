@@ -116,9 +116,14 @@ fn governed(
     let (at, to) = way;
     let (urgency, reason) = wish;
     let name = view.evaluated[to].name();
-    let seen = view
+    let confirmed = view.confirmed.map(|confirmed| Confirmation {
+        target: name.to_owned(),
+        ..confirmed.clone()
+    });
+    let before = view
         .previous
         .and_then(|previous| previous.confirmation.as_ref());
+    let seen = confirmed.as_ref().or(before);
     let Governed {
         held_by,
         confirmation,

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Prepared, fleet_budget, takings};
+use super::competition::Arena;
+use super::places::Places;
+use super::turn::{Prepared, Takings};
+use super::{Pass, fleet_budget};
 use crate::capacity::Ledger;
-use crate::plan::{Decision, Reason};
-use crate::snapshot::{FleetSnapshot, TargetKind, WorkloadId, WorkloadInput};
+use crate::plan::{Decision, Outcome, Reason};
+use crate::snapshot::{TargetKind, WorkloadId, WorkloadInput};
 
 /// What differs between two snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,15 +42,12 @@ pub(super) struct Reach<'a> {
     before: Ledger,
     /// Tiers of which that is not known.
     unsure: BTreeSet<&'a str>,
+    /// Who competed for devices.
+    competed: BTreeSet<&'a WorkloadId>,
 }
 
 impl<'a> Reach<'a> {
-    pub(super) fn new(
-        changed: &'a Changed,
-        snapshot: &'a FleetSnapshot,
-        turns: &[Prepared<'a>],
-        now: Timestamp,
-    ) -> Self {
+    pub(super) fn new(changed: &'a Changed, pass: Pass<'a>, turns: &[Prepared<'a>]) -> Self {
         let tiers = changed.tiers.iter().chain(&changed.left_tiers);
         let mut unsure: BTreeSet<&str> = tiers.map(String::as_str).collect();
         for turn in turns {
@@ -58,36 +58,91 @@ impl<'a> Reach<'a> {
                 unsure.extend(turn.previous.and_then(|previous| previous.tier.as_deref()));
             }
         }
+        let competitions = pass.previous.competitions.iter();
+        for competition in competitions.clone() {
+            let mut workloads = competition.workloads.iter();
+            if workloads.any(|id| changed.workloads.contains(id)) {
+                unsure.extend(competition.tiers.keys().map(String::as_str));
+            }
+        }
         Self {
             changed,
-            now,
-            before: Ledger::new(snapshot),
+            now: pass.now,
+            before: Ledger::new(pass.snapshot),
             unsure,
+            competed: competitions.flat_map(|it| &it.workloads).collect(),
         }
     }
 
-    /// The previous decision where nothing of the change reaches the workload.
-    pub(super) fn take_over<'b>(
-        &mut self,
-        turn: &Prepared<'b>,
-        ledger: &Ledger,
-    ) -> Option<&'b Decision> {
-        let previous = turn.previous?;
-        let unreached = !self.has_changed(turn) && self.has_same_devices(turn.workload, ledger);
-        takings(turn.workload, previous).take_from(&mut self.before);
-        unreached.then_some(previous)
+    /// Whether anything of the change reaches the workload before others compete with it.
+    pub(super) fn reaches(&self, turn: &Prepared<'_>, ledger: &Ledger) -> bool {
+        let Some(previous) = turn.previous else {
+            return true;
+        };
+        self.has_changed(turn, previous) || !self.has_same_devices(turn.workload, ledger)
     }
 
-    fn has_changed(&self, turn: &Prepared<'_>) -> bool {
-        let previous = turn.previous;
-        let recalled =
-            previous.is_some_and(|it| it.candidates.len() != turn.workload.targets.len());
-        let due = previous
-            .and_then(|previous| previous.next_evaluation)
-            .is_some_and(|due| due <= self.now);
+    /// Takes what the previous plan had taken in this turn.
+    pub(super) fn pass_by(&mut self, turn: &Prepared<'_>) {
+        if let Some(previous) = turn.previous {
+            Takings::of_decision(turn.workload, previous).take_from(&mut self.before);
+        }
+    }
+
+    /// Those that a change reaches, by itself or because they compete with one that it reaches, and the others. Who
+    /// wanted no devices and wants none is nobody's rival, and neither is one rival's tier another's affair unless
+    /// they name a tier in common.
+    pub(super) fn split<'b>(
+        &mut self,
+        turns: Vec<Prepared<'b>>,
+        arena: Arena<'_>,
+    ) -> (Vec<Places<'b>>, Vec<Prepared<'b>>) {
+        let places = |turn| Places::new(turn, arena);
+        let (first, mut others): (Vec<_>, Vec<_>) = turns
+            .into_iter()
+            .partition(|turn| self.reaches(turn, arena.ledger));
+        let mut reached: Vec<Places<'b>> = first.into_iter().map(places).collect();
+        let mut contested: BTreeSet<&str> = reached
+            .iter()
+            .filter(|it| !it.is_complete() || self.wanted_devices(&it.prepared))
+            .flat_map(|it| tiers_of(it.prepared.workload))
+            .collect();
+        loop {
+            let rival = |turn: &Prepared<'b>| {
+                self.wanted_devices(turn)
+                    && tiers_of(turn.workload).any(|tier| contested.contains(tier))
+            };
+            let (rivals, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(rival);
+            others = rest;
+            if rivals.is_empty() {
+                break;
+            }
+            contested.extend(rivals.iter().flat_map(|turn| tiers_of(turn.workload)));
+            reached.extend(rivals.into_iter().map(places));
+        }
+        let evaluated = reached.iter().map(|places| &places.prepared);
+        for turn in evaluated.chain(&others) {
+            self.pass_by(turn);
+        }
+        (reached, others)
+    }
+
+    /// Whether it had wished for devices that were free, whether it got them or not.
+    fn wanted_devices(&self, turn: &Prepared<'_>) -> bool {
+        let took = |previous| Takings::of_decision(turn.workload, previous).devices();
+        self.competed.contains(turn.id) || turn.previous.and_then(took).is_some()
+    }
+
+    fn has_changed(&self, turn: &Prepared<'_>, previous: &Decision) -> bool {
+        let recalled = previous.candidates.len() != turn.workload.targets.len();
+        let due = previous.next_evaluation.is_some_and(|due| due <= self.now);
+        // A wish that nothing held when it was decided is held once the window has closed.
+        let wished = previous.outcome == Outcome::Move || self.competed.contains(turn.id);
+        let may_close = wished && turn.workload.maintenance_window.is_some();
         self.changed.workloads.contains(turn.id)
             || recalled
             || due
+            || may_close
             || self.has_changed_price(turn.workload)
             || fleet_budget::may_wait(turn)
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Pass, Prepared, Turn};
+use super::Pass;
+use super::turn::{Prepared, Turn};
 use crate::explain;
 use crate::governance::later;
 use crate::plan::{Outcome, Reason};

@@ -194,6 +194,8 @@ pub enum RejectionReason {
     NoNode,
     /// The tier has no free device.
     NoCapacity,
+    /// The tier's free devices go to workloads that save more there.
+    OthersSaveMore,
     /// Time to first token is above the SLO.
     #[serde(rename = "TTFTAboveSLO")]
     TtftAboveSlo,

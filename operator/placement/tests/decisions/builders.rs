@@ -241,6 +241,7 @@ pub(crate) fn decide_after(
 pub(crate) fn plan_of(decision: &Decision) -> Plan {
     Plan {
         decisions: BTreeMap::from([(WorkloadId::from(UID), decision.clone())]),
+        ..Plan::default()
     }
 }
 

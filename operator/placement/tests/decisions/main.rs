@@ -2,6 +2,7 @@
 
 mod builders;
 mod capacity;
+mod competition;
 mod costs;
 mod demand;
 mod explanations;
