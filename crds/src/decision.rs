@@ -73,6 +73,12 @@ pub struct DecisionInputs {
     /// Share of prompt tokens answered from a prompt cache, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input_percent: Option<i32>,
+    /// Observed work of the busy hour in percent of the mean hour's: 100 is flat. 95 % of the work comes in hours no busier. Absent while the pattern's own figure counts: before a day of hours is known, for Batch, and for declared demand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_to_mean_percent: Option<i32>,
+    /// Share of the observed hours in which a request came, in percent; absent before a day of hours is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_hours_percent: Option<i32>,
     /// Whether the demand was Declared or Observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub demand_source: Option<String>,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
-use weir_placement::{Millis, ObservedDemand};
+use weir_placement::{HourHistory, Millis, ObservedDemand};
 use weir_proto::{AgentReport, GatewayReport};
 
 use crate::cli::Plane;
@@ -140,6 +140,18 @@ impl Telemetry {
     /// Demand of the last day, extrapolated to a month. Zero when no request came; `None` without any report.
     pub fn demand(&self, uid: &str, now: Timestamp) -> Option<ObservedDemand> {
         self.state().gateways.demand(uid, now)
+    }
+
+    /// Hours of a workload that are known: every gateway that served in them was heard, or told of them later. An hour
+    /// without traffic is zero; one that is not known is not there.
+    pub fn hours(
+        &self,
+        plane: Plane,
+        uid: &str,
+        created: Timestamp,
+        now: Timestamp,
+    ) -> HourHistory {
+        self.state().gateways.hours(uid, plane, created, now)
     }
 
     /// When a request of the workload was last metered, to the minute; `None` when none is remembered.

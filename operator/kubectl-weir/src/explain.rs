@@ -147,7 +147,20 @@ fn inputs(decision: &Decision, objects: &Objects, now: Timestamp) -> String {
         inputs.input_tokens.map(count),
         demand.clone(),
     );
-    row("answer tokens", inputs.output_tokens.map(count), demand);
+    row(
+        "answer tokens",
+        inputs.output_tokens.map(count),
+        demand.clone(),
+    );
+    let shape = [
+        ("busy hour to mean", inputs.peak_to_mean_percent),
+        ("active hours", inputs.active_hours_percent),
+    ];
+    for (name, percent) in shape {
+        if let Some(percent) = percent {
+            row(name, Some(format!("{percent} %")), demand.clone());
+        }
+    }
     let cached = inputs
         .cached_input_percent
         .map(|percent| format!("{percent} %"));
@@ -366,3 +379,6 @@ fn rerun_lines(rerun: &Rerun) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

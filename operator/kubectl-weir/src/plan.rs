@@ -14,7 +14,9 @@ use weir_operator::price_book::parse::Document;
 use weir_operator::workload::decide::{self, render};
 use weir_operator::workload::facts::Facts;
 use weir_operator::workload::validate::{self, SpecError, Validated};
-use weir_placement::{DemandFigures, DemandSource, Percent, RequestsPerMonth, Tokens, UnitError};
+use weir_placement::{
+    DemandFigures, DemandSource, PeakPercent, Percent, RequestsPerMonth, Tokens, UnitError,
+};
 
 use crate::facts::facts;
 use crate::objects::Objects;
@@ -210,6 +212,10 @@ fn recorded(facts: &Facts, declared: &DemandFigures) -> Option<DemandFigures> {
         input_p50: tokens(inputs.input_tokens).or(declared.input_p50),
         output_p50: tokens(inputs.output_tokens).or(declared.output_p50),
         cached_input: number(cached).and_then(|share| Percent::new(share).ok()),
+        peak_to_mean: number(inputs.peak_to_mean_percent.map(i64::from))
+            .and_then(|peak| PeakPercent::new(peak).ok()),
+        active_hours: number(inputs.active_hours_percent.map(i64::from))
+            .and_then(|share| Percent::new(share).ok()),
         ..declared.clone()
     })
 }

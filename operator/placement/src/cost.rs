@@ -3,7 +3,9 @@
 mod replica;
 mod token;
 
-pub(crate) use replica::{ReplicaCurve, ReplicaRate, Step, Work};
+pub(crate) use replica::{
+    INPUT_WEIGHT_TENTHS, OUTPUT_WEIGHT_TENTHS, ReplicaCurve, ReplicaRate, Step, Work,
+};
 pub(crate) use token::TokenCurve;
 
 use crate::snapshot::DemandFigures;

@@ -2,13 +2,13 @@
 
 use crate::plan::{Confidence, DecisionInputs, DemandOrigin};
 use crate::policy::PlacementPolicy;
-use crate::snapshot::{Demand, DemandFigures, DemandSource, ObservedDemand};
-use crate::units::{Percent, RequestsPerMonth, Seconds, Tokens};
+use crate::snapshot::{Demand, DemandFigures, DemandSource, ObservedDemand, Pattern};
+use crate::units::{PeakPercent, Percent, RequestsPerMonth, Seconds, Tokens};
 
 /// An observed figure replaces the recorded one only when it differs from it by more than this share of it, so that
 /// noise neither decides nor rewrites a status. The least saving that a policy usually asks for is of this size.
 const BAND_PERCENT: u64 = 10;
-/// The same for the cached share, in points.
+/// The same for shares, in points.
 const BAND_POINTS: u64 = 5;
 /// Traffic repeats by the week: less than one says nothing about its other days.
 const FULL_CYCLE: u64 = 7 * 86_400;
@@ -37,14 +37,22 @@ pub(crate) fn effective(
     let enough = |observed: &&ObservedDemand| {
         observed.span >= policy.min_observation && observed.figures.requests_per_month.is_some()
     };
+    let merged = |observed: &DemandFigures, recorded: Option<&DemandFigures>| {
+        let mut figures = merged(observed, recorded, &demand.declared);
+        if demand.pattern == Pattern::Batch {
+            // Requests that wait for room level out whatever peak they come in.
+            figures.peak_to_mean = None;
+        }
+        figures
+    };
     match (demand.observed.as_ref().filter(enough), recorded) {
         (Some(observed), recorded) => EffectiveDemand {
-            figures: merged(&observed.figures, recorded, &demand.declared),
+            figures: merged(&observed.figures, recorded),
             origin: DemandOrigin::Observed,
             confidence: Some(confidence(observed.span)),
         },
         (None, Some(recorded)) => EffectiveDemand {
-            figures: merged(recorded, None, &demand.declared),
+            figures: merged(recorded, None),
             origin: DemandOrigin::Observed,
             confidence: Some(Confidence::Low),
         },
@@ -96,6 +104,15 @@ fn merged(
             recorded.and_then(|figures| figures.cached_input),
         )
         .or(declared.cached_input),
+        peak_to_mean: steady(
+            observed.peak_to_mean,
+            recorded.and_then(|figures| figures.peak_to_mean),
+            PeakPercent::get,
+        ),
+        active_hours: steady_share(
+            observed.active_hours,
+            recorded.and_then(|figures| figures.active_hours),
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cost::ExactCost;
 use crate::demand::EffectiveDemand;
 use crate::plan::{Candidate, CandidateCost, CostBasis, Doubt};
 use crate::policy::PlacementPolicy;
-use crate::snapshot::DemandFigures;
+use crate::snapshot::{DemandFigures, Location};
 use crate::units::MicroUsd;
 
 /// `a $0.21 against b $0.48 per 1M tokens at 412000 requests/month`.
@@ -16,7 +16,13 @@ pub(crate) fn compared(chosen: &Evaluated, other: &Evaluated, figures: &DemandFi
     let (Some(own), Some(others)) = (&chosen.candidate.cost, &other.candidate.cost) else {
         return format!("the cost of {a} or of {b} is unknown");
     };
-    let volume = volume(figures);
+    let local = [chosen, other].map(|each| each.candidate.location == Location::Local);
+    let peak = if local.contains(&true) {
+        peak(figures)
+    } else {
+        String::new()
+    };
+    let volume = volume(figures) + &peak;
     let limits = limits(&chosen.candidate) + &limits(&other.candidate);
     match (own.per_million_tokens, others.per_million_tokens) {
         (Some(a_million), Some(b_million)) => format!(
@@ -49,6 +55,13 @@ fn volume(figures: &DemandFigures) -> String {
         .map_or_else(String::new, |requests| {
             format!(" at {requests} requests/month")
         })
+}
+
+/// Replicas follow the busy hour; where it was observed it is named.
+fn peak(figures: &DemandFigures) -> String {
+    figures.peak_to_mean.map_or_else(String::new, |peak| {
+        format!(", the busy hour at {peak} of the mean")
+    })
 }
 
 fn limits(candidate: &Candidate) -> String {

@@ -12,6 +12,7 @@ mod explain;
 pub mod fleet;
 mod gates;
 mod governance;
+mod hours;
 mod plan;
 mod policy;
 mod quantity;
@@ -22,6 +23,7 @@ mod units;
 mod window;
 
 pub use decide::{Changed, PriceKey, decide, decide_changed};
+pub use hours::{HOURS_KEPT, Hour, HourHistory, HourSums};
 pub use jiff::Timestamp;
 pub use plan::*;
 pub use policy::*;

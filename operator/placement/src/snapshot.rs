@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use target::*;
 
 use crate::units::{
-    Bytes, MicroUsdPerHour, Millis, Percent, RequestsPerMonth, Score, Seconds, Tokens,
+    Bytes, MicroUsdPerHour, Millis, PeakPercent, Percent, RequestsPerMonth, Score, Seconds, Tokens,
 };
 use crate::window::MaintenanceWindow;
 
@@ -176,6 +176,12 @@ pub struct DemandFigures {
     pub output_p95: Option<Tokens>,
     /// Share of prompt tokens that a prompt cache answers.
     pub cached_input: Option<Percent>,
+    /// Busy hour over the mean hour. `None`: the pattern says what is expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_to_mean: Option<PeakPercent>,
+    /// Share of hours in which a request came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_hours: Option<Percent>,
 }
 
 /// What the gateways metered.

@@ -125,6 +125,10 @@ unit!(
     Percent, 0, 100
 );
 unit!(
+    /// Busy hour over the mean hour, in percent: 100 is flat. Its upper bound is all traffic of ten weeks in one hour.
+    PeakPercent, 100, 168_000
+);
+unit!(
     /// A benchmark score in thousandths of a point.
     Score, 0, 1_000_000_000
 );
@@ -223,6 +227,12 @@ impl fmt::Display for MilliTokensPerSecond {
 }
 
 impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", self.0)
+    }
+}
+
+impl fmt::Display for PeakPercent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} %", self.0)
     }

@@ -1,5 +1,6 @@
 //! What the gateways have in force and what they counted, over pods that come, restart and go.
 
+mod hours;
 mod pod;
 mod report;
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
-use weir_placement::{Millis, ObservedDemand};
+use weir_placement::{HourHistory, Millis, ObservedDemand};
 use weir_proto::Circuit;
 
 use super::counters::CounterSums;
@@ -18,6 +19,7 @@ use super::demand::{self, Minutes};
 use super::latency::{self, BUCKETS};
 use super::streams::TelemetryChange;
 use crate::cli::Plane;
+use hours::Ended;
 use pod::{GatewayPod, Run};
 
 /// Latency is looked back at this far, in slots.
@@ -84,6 +86,8 @@ pub(super) struct Gateways {
     /// What runs that ended had counted.
     retired: BTreeMap<RowKey, CounterSums>,
     retired_minutes: BTreeMap<String, Minutes>,
+    histories: BTreeMap<String, HourHistory>,
+    ended: Vec<Ended>,
     first_seen: BTreeMap<String, Timestamp>,
     wakes: BTreeMap<(String, String), Timestamp>,
     latencies: BTreeMap<(String, String), Slots>,
@@ -117,7 +121,7 @@ impl Gateways {
         for pod in old.into_values() {
             changed[pod.plane as usize] = true;
             if let Some(run) = pod.run {
-                self.retire(run);
+                self.retire(run, pod.plane);
             }
         }
         [Plane::Local, Plane::Cloud]
@@ -132,8 +136,12 @@ impl Gateways {
             return Vec::new();
         };
         let changed = pod.connected != connected;
+        let live = pod.live().is_some();
         pod.connected = connected;
         if let Some(run) = &mut pod.run {
+            if live {
+                run.heard.reach(Timestamp::now().as_second());
+            }
             run.synced = false;
         }
         let plane = pod.plane;
@@ -265,6 +273,7 @@ impl Gateways {
         self.retired.retain(|(uid, ..), _| exists(uid));
         self.retired_minutes.retain(|uid, _| exists(uid));
         self.first_seen.retain(|uid, _| exists(uid));
+        self.histories.retain(|uid, _| exists(uid));
         self.wakes.retain(|(uid, _), _| exists(uid));
         self.latencies.retain(|(uid, _), _| exists(uid));
         let now = Timestamp::now();
@@ -281,7 +290,8 @@ impl Gateways {
     }
 
     /// Keeps what a run had counted; nothing of it is under way any more.
-    fn retire(&mut self, run: Run) {
+    fn retire(&mut self, run: Run, plane: Plane) {
+        self.remember_ended(plane, run.heard, Timestamp::now().as_second());
         for (key, mut sums) in run.rows {
             sums.in_flight = 0;
             self.retired.entry(key).or_default().add(&sums);

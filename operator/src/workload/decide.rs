@@ -98,3 +98,6 @@ pub(crate) fn name_of<T: Serialize>(value: T) -> String {
 fn from_name<T: DeserializeOwned>(name: &str) -> Option<T> {
     serde_json::from_value(Value::String(name.to_owned())).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,6 +194,11 @@ fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> T
     let telemetry = &context.telemetry;
     let uid = workload.metadata.uid.as_deref().unwrap_or_default();
     let plane = Plane::from(workload.spec.data_policy.egress);
+    let created = workload.metadata.creation_timestamp.as_ref();
+    let hourly = created.and_then(|created| {
+        let hours = telemetry.hours(plane, uid, created.0, now);
+        hours.observed()
+    });
     let placement = workload
         .status
         .as_ref()
@@ -234,7 +239,7 @@ fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> T
         settled: telemetry
             .acknowledged_by_all_pods(plane, uid, generation, step)
             .into(),
-        demand: telemetry.demand(uid, now),
+        demand: hourly.or_else(|| telemetry.demand(uid, now)),
         usage: usage(context, workload, uid),
     }
 }

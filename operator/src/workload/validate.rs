@@ -261,6 +261,7 @@ fn demand(facts: &Facts) -> Result<Demand, SpecError> {
             output_p50: p50(&declared.output_tokens),
             output_p95: p95(&declared.output_tokens),
             cached_input: declared.cached_input_percent.map(percent).transpose()?,
+            ..DemandFigures::default()
         },
         observed: facts.traffic.demand.clone(),
     })

@@ -7,20 +7,20 @@ use crate::units::{MicroUsd, MicroUsdPerHour, RequestsPerMonth, Seconds};
 
 /// A prompt token takes three tenths of an answer token's work: prefill is bound by arithmetic and decode by memory
 /// bandwidth, so prompts pass several times as fast. Reuse of prompts by a local cache is not counted.
-const INPUT_WEIGHT_TENTHS: u128 = 3;
-const OUTPUT_WEIGHT_TENTHS: u128 = 10;
+pub(crate) const INPUT_WEIGHT_TENTHS: u128 = 3;
+pub(crate) const OUTPUT_WEIGHT_TENTHS: u128 = 10;
 /// More replicas than any target may ask for; bounds the walk over cost steps.
 const REPLICA_BOUND: u32 = 10_000;
 
-/// Busiest hour over the mean, until demand has a profile of its own. Traffic of a working day fills half of the hours of
+/// Busiest hour over the mean in percent, until enough hours are observed for demand to have a profile of its own. Traffic of a working day fills half of the hours of
 /// a month and is absent in the other half, which alone makes two. Bursty clients are idle in 84 % of the hours or more
 /// (clients of 0.1 to 1 million requests a month in public traces), so the other 16 % carry at least six times the mean.
 /// Batches wait for room.
-fn peak_to_mean(pattern: Pattern) -> u128 {
+fn expected_peak(pattern: Pattern) -> u128 {
     match pattern {
-        Pattern::Interactive => 2,
-        Pattern::Bursty => 6,
-        Pattern::Batch => 1,
+        Pattern::Interactive => 200,
+        Pattern::Bursty => 600,
+        Pattern::Batch => 100,
     }
 }
 
@@ -74,7 +74,9 @@ impl ReplicaCurve {
             let input = u128::from(figures.input_p50?.get()) * INPUT_WEIGHT_TENTHS;
             let output = u128::from(figures.output_p50?.get()) * OUTPUT_WEIGHT_TENTHS;
             let tenths_per_month = u128::from(rate.rate.get()) * 10 * SECONDS_PER_MONTH;
-            let work = (input + output) * peak_to_mean(pattern) * 1_000;
+            let observed = figures.peak_to_mean.map(|peak| u128::from(peak.get()));
+            let peak = observed.unwrap_or_else(|| expected_peak(pattern));
+            let work = (input + output) * peak * 10;
             Some((tenths_per_month, work))
         };
         Self {

@@ -105,6 +105,8 @@ pub(crate) fn figures(requests: u64, input: u64, output: u64) -> DemandFigures {
         output_p50: Some(Tokens::clamped(output.into())),
         output_p95: None,
         cached_input: None,
+        peak_to_mean: None,
+        active_hours: None,
     }
 }
 

@@ -189,3 +189,72 @@ fn cached_prompts_cost_what_the_cache_costs() {
     assert_eq!(monthly(Some(50), Some("0.1")), "495");
     assert_eq!(monthly(Some(100), Some("0.1")), "90");
 }
+
+fn observed_shape(requests: u64, peak: u64) -> Option<ObservedDemand> {
+    let mut observed = observed(requests, 7 * DAY);
+    if let Some(observed) = &mut observed {
+        observed.figures.peak_to_mean = Some(PeakPercent::clamped(peak.into()));
+        observed.figures.active_hours = Some(Percent::clamped((10_000 / peak).into()));
+    }
+    observed
+}
+
+#[test]
+fn a_bursty_profile_needs_more_replicas_than_a_flat_one_of_equal_volume() {
+    let replicas = |peak: u64, pattern: Pattern| {
+        let mut snapshot = fleet(hybrid(20_000));
+        only(&mut snapshot).demand.pattern = pattern;
+        only(&mut snapshot).demand.observed = observed_shape(10_000_000, peak);
+        let decision = decide_one(&snapshot, prompt_policy(), at(0));
+        candidate(&decision, LOCAL).replicas
+    };
+    let flat = replicas(100, Pattern::Interactive);
+    assert_eq!(
+        (flat, replicas(300, Pattern::Interactive)),
+        (Some(1), Some(3))
+    );
+    // What was observed counts, whatever the pattern expects; batches wait for room.
+    assert_eq!(replicas(100, Pattern::Bursty), flat);
+    assert_eq!(replicas(300, Pattern::Batch), flat);
+}
+
+#[test]
+fn a_bursty_profile_flips_to_the_cloud_at_equal_volume() {
+    let decide = |peak: u64| {
+        let mut snapshot = fleet(hybrid(20_000));
+        only(&mut snapshot).demand.observed = observed_shape(3_000_000, peak);
+        decide_one(&snapshot, prompt_policy(), at(0))
+    };
+    let (flat, bursty) = (decide(100), decide(400));
+    assert_eq!(flat.target.as_deref(), Some(LOCAL));
+    assert!(flat.message.contains("the busy hour at 100 % of the mean"));
+    assert_eq!(
+        bursty.inputs.demand.active_hours,
+        Some(Percent::clamped(25))
+    );
+    assert_eq!(bursty.target.as_deref(), Some(CLOUD), "{}", bursty.message);
+}
+
+#[test]
+fn a_recorded_shape_stands_within_a_tenth_and_when_metering_is_lost() {
+    let mut snapshot = fleet(hybrid(20_000));
+    only(&mut snapshot).demand.observed = observed_shape(3_000_000, 300);
+    let first = decide_one(&snapshot, prompt_policy(), at(0));
+    let peak = |decision: &Decision| decision.inputs.demand.peak_to_mean.map(PeakPercent::get);
+    for near in [270, 330] {
+        only(&mut snapshot).demand.observed = observed_shape(3_000_000, near);
+        let again = decide_after(&snapshot, prompt_policy(), &plan_of(&first), at(1));
+        assert_eq!(again, first);
+    }
+    for lost in [None, observed(3_000_000, 4 * DAY)] {
+        only(&mut snapshot).demand.observed = lost;
+        let carried = decide_after(&snapshot, prompt_policy(), &plan_of(&first), at(1));
+        assert_eq!((peak(&carried), &carried.id), (Some(300), &first.id));
+    }
+    only(&mut snapshot).demand.observed = observed_shape(3_000_000, 331);
+    let changed = decide_after(&snapshot, prompt_policy(), &plan_of(&first), at(1));
+    assert_eq!(
+        (peak(&changed), changed.trigger),
+        (Some(331), Trigger::DemandChanged)
+    );
+}

@@ -145,8 +145,11 @@ pub(crate) fn any_figures() -> impl Strategy<Value = DemandFigures> {
         0..4_000_u64,
         0..800_u64,
         option::of(0..=100_u128),
+        option::of((100..10_000_u128, 1..=100_u128)),
     )
-        .prop_map(|(requests, input, output, cached)| DemandFigures {
+        .prop_map(|(requests, input, output, cached, shape)| DemandFigures {
+            peak_to_mean: shape.map(|(peak, _)| PeakPercent::clamped(peak)),
+            active_hours: shape.map(|(_, active)| Percent::clamped(active)),
             requests_per_month: requests.map(|requests| RequestsPerMonth::clamped(requests.into())),
             cached_input: cached.map(Percent::clamped),
             input_p95: Some(Tokens::clamped(u128::from(input) * 3)),

@@ -101,6 +101,7 @@ fn workload(at: u64) -> WorkloadInput {
                 output_p50: count(20 + number(at ^ 5, 500)),
                 output_p95: count(2_000),
                 cached_input: Some(Percent::clamped(30)),
+                ..DemandFigures::default()
             },
             ..Demand::default()
         },

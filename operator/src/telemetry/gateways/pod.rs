@@ -9,6 +9,7 @@ use weir_crds::names;
 use weir_proto::Circuit;
 
 use super::RowKey;
+use super::hours::Heard;
 use crate::cli::Plane;
 use crate::telemetry::counters::CounterSums;
 use crate::telemetry::demand::Minutes;
@@ -21,6 +22,8 @@ pub(super) struct GatewayPod {
     /// May still have requests: its process was started and has not ended.
     pub serving: bool,
     pub connected: bool,
+    /// When its process started, in Unix seconds.
+    pub started: Option<i64>,
     pub run: Option<Run>,
 }
 
@@ -28,6 +31,7 @@ pub(super) struct GatewayPod {
 pub(super) struct Run {
     pub boot_id: String,
     pub seq: u64,
+    pub heard: Heard,
     /// The open stream has given the full state.
     pub synced: bool,
     pub acknowledged: HashMap<String, InForce>,
@@ -88,6 +92,14 @@ pub(super) fn describe(pod: &Pod) -> Option<(String, GatewayPod)> {
                 .iter()
                 .all(|c| c.state.as_ref().is_some_and(|s| s.running.is_none()))
     });
+    let starts = status.container_statuses.iter().flatten().map(|container| {
+        let running = container.state.as_ref()?.running.as_ref()?;
+        Some(running.started_at.as_ref()?.0.as_second())
+    });
+    // The latest of all containers; unknown where one does not say.
+    let process_start = starts
+        .collect::<Option<Vec<i64>>>()
+        .and_then(|all| all.into_iter().max());
     let condition = status
         .conditions
         .iter()
@@ -100,6 +112,7 @@ pub(super) fn describe(pod: &Pod) -> Option<(String, GatewayPod)> {
         ready: condition && serving && pod.metadata.deletion_timestamp.is_none(),
         serving,
         connected: false,
+        started: process_start,
         run: None,
     };
     Some((pod.uid()?, gateway))

@@ -8,6 +8,7 @@ use weir_proto::{
     Acknowledgement, Circuit, Counters, GatewayReport, Minute, ProviderState, WakeUp,
 };
 
+use super::hours::Heard;
 use super::pod::{InForce, ProviderRow, Run};
 use super::{Gateways, LATENCY_SLOT, LATENCY_WINDOW};
 use crate::telemetry::counters::{CounterSums, sums_of};
@@ -32,7 +33,7 @@ impl Gateways {
         (now, wall): (Instant, Timestamp),
         dropped: Dropped<'_>,
     ) -> (bool, Vec<TelemetryChange>) {
-        let Some(mut run) = self.accept(pod_uid, &report, dropped) else {
+        let Some(mut run) = self.accept(pod_uid, &report, wall, dropped) else {
             return (false, Vec::new());
         };
         let mut changes = BTreeSet::new();
@@ -49,7 +50,11 @@ impl Gateways {
             &mut changes,
             dropped,
         );
+        let rings = rings(&report.minutes);
         self.apply_minutes(&mut run, report.minutes, wall, dropped);
+        if report.full {
+            run.heard.full(&rings, wall.as_second());
+        }
         self.apply_wake_ups(report.wake_ups, wall, &mut changes);
         apply_providers(
             &mut run,
@@ -69,6 +74,7 @@ impl Gateways {
         &mut self,
         pod_uid: &str,
         report: &GatewayReport,
+        wall: Timestamp,
         dropped: Dropped<'_>,
     ) -> Option<Run> {
         if report.pod_uid != pod_uid {
@@ -89,12 +95,18 @@ impl Gateways {
             pod.run = same.or_else(|| pod.run.take());
             return None;
         }
-        if let Some(ended) = pod.run.take() {
-            self.retire(ended);
+        let plane = pod.plane;
+        let ended = pod.run.take();
+        // A restart that is noticed here may not show in the pod yet.
+        let started = pod.started.filter(|_| ended.is_none());
+        let began = started.unwrap_or(wall.as_second()).min(wall.as_second());
+        if let Some(ended) = ended {
+            self.retire(ended, plane);
         }
         let mut run = same.unwrap_or_else(|| Run {
             boot_id: report.boot_id.clone(),
             seq: 0,
+            heard: Heard::since(began),
             synced: false,
             acknowledged: HashMap::new(),
             rows: BTreeMap::new(),
@@ -222,6 +234,17 @@ impl Gateways {
             }
         }
     }
+}
+
+/// How many minutes a report has of each workload, and the oldest of them.
+fn rings(minutes: &[Minute]) -> BTreeMap<String, (usize, i64)> {
+    let mut rings = BTreeMap::<String, (usize, i64)>::new();
+    for minute in minutes {
+        let (rows, oldest) = rings.entry(minute.uid.clone()).or_insert((0, i64::MAX));
+        *rows += 1;
+        *oldest = minute.start.min(*oldest);
+    }
+    rings
 }
 
 fn apply_acknowledgements(

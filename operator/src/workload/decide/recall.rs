@@ -4,7 +4,7 @@ use weir_crds::InferenceWorkloadStatus;
 use weir_crds::decision as status;
 use weir_placement::{
     Confirmation, Decision, DecisionInputs, DemandFigures, DemandOrigin, MilliTokensPerSecond,
-    Percent, PriceBookRef, Remembered, RequestsPerMonth, Tokens,
+    PeakPercent, Percent, PriceBookRef, Remembered, RequestsPerMonth, Tokens,
 };
 
 use super::from_name;
@@ -47,6 +47,7 @@ fn inputs(inputs: &status::DecisionInputs, generation: i64) -> DecisionInputs {
     let tokens = |count: Option<i64>| Tokens::new(u64::try_from(count?).ok()?).ok();
     let requests = |count: i64| RequestsPerMonth::new(u64::try_from(count).ok()?).ok();
     let percent = |share: i32| Percent::new(u64::try_from(share).ok()?).ok();
+    let peak = |share: i32| PeakPercent::new(u64::try_from(share).ok()?).ok();
     let rate = |whole: i64| MilliTokensPerSecond::from_whole(u64::try_from(whole).ok()?).ok();
     let name = |name: &Option<String>| name.clone().unwrap_or_default();
     DecisionInputs {
@@ -59,6 +60,8 @@ fn inputs(inputs: &status::DecisionInputs, generation: i64) -> DecisionInputs {
             output_p50: tokens(inputs.output_tokens),
             output_p95: None,
             cached_input: inputs.cached_input_percent.and_then(percent),
+            peak_to_mean: inputs.peak_to_mean_percent.and_then(peak),
+            active_hours: inputs.active_hours_percent.and_then(percent),
         },
         demand_source: from_name(&name(&inputs.demand_source)).unwrap_or(DemandOrigin::Unknown),
         demand_confidence: from_name(&name(&inputs.demand_confidence)),

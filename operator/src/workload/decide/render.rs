@@ -77,6 +77,10 @@ fn inputs(inputs: &DecisionInputs) -> status::DecisionInputs {
         input_tokens: demand.input_p50.and_then(|tokens| number(tokens.get())),
         output_tokens: demand.output_p50.and_then(|tokens| number(tokens.get())),
         cached_input_percent: demand.cached_input.and_then(percent),
+        peak_to_mean_percent: demand
+            .peak_to_mean
+            .and_then(|peak| i32::try_from(peak.get()).ok()),
+        active_hours_percent: demand.active_hours.and_then(percent),
         demand_source: known.then(|| name_of(inputs.demand_source)),
         demand_confidence: inputs.demand_confidence.map(name_of),
         tokens_per_second: inputs

@@ -1,0 +1,27 @@
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn the_observed_shape_of_demand_is_shown_where_it_is_known() {
+    let shown = |inputs: serde_json::Value| {
+        let decision = json!({
+            "id": "d-1", "trigger": "DemandChanged", "outcome": "Keep", "reason": "LowerCost", "message": "m",
+            "time": "2026-01-01T00:00:00Z", "inputs": inputs, "candidates": [],
+        });
+        let decision: Decision = serde_json::from_value(decision).expect("a decision");
+        super::inputs(&decision, &Objects::default(), decision.time.0)
+    };
+    let observed = shown(
+        json!({"demandSource": "Observed", "peakToMeanPercent": 625, "activeHoursPercent": 16}),
+    );
+    let row = |name: &str, value: &str| {
+        let mut lines = observed.lines();
+        lines.any(|line| line.contains(name) && line.contains(value))
+    };
+    assert!(
+        row("busy hour to mean", "625 %") && row("active hours", "16 %"),
+        "{observed}"
+    );
+    assert!(!shown(json!({})).contains("hour"));
+}
