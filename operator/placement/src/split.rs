@@ -7,6 +7,7 @@ mod learned;
 mod model;
 mod outlook;
 mod parameters;
+mod recorded;
 mod regression;
 mod replicas;
 mod terms;

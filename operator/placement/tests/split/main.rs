@@ -3,3 +3,4 @@
 mod builders;
 mod cases;
 mod properties;
+mod recorded;
