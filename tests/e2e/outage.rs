@@ -1,10 +1,11 @@
 //! The API server away: what is placed goes on being served.
 
-use crate::world::scenario;
+use crate::world::{World, scenario};
 use anyhow::{Result, ensure};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use weir_tests::load::Load;
-use weir_tests::stack::{DEMO_NAMESPACE, Stack};
+use weir_tests::stack::{DEMO_NAMESPACE, RELEASE_NAMESPACE, Stack};
 use weir_tests::wait;
 
 const AWAY: Duration = Duration::from_secs(20);
@@ -30,6 +31,7 @@ fn requests_are_served_while_the_api_server_is_away() {
             .cluster
             .harness(&["component", "kube-apiserver", "start"])?;
         operator_is_back(stack).await?;
+        services_change_again(world).await?;
         tokio::time::sleep(Duration::from_secs(3)).await;
         for (at, (name, load)) in loads.into_iter().enumerate() {
             let seen = load.stop().await;
@@ -46,6 +48,36 @@ fn requests_are_served_while_the_api_server_is_away() {
         }
         world.nothing_panicked()
     });
+}
+
+/// A Service made now is reached: Kubernetes' controllers and proxy watch again, which they try ever more rarely while the
+/// API server is away. Until then no new replica of anything can be reached.
+async fn services_change_again(world: &World) -> Result<()> {
+    let name = "after-outage";
+    let gateways = "deployment/weir-gateway-local";
+    let named = format!("--name={name}");
+    let inside = ["-n", RELEASE_NAMESPACE];
+    let expose = [
+        "expose",
+        gateways,
+        &named,
+        "--port=80",
+        "--target-port=8080",
+    ];
+    world.kubectl(&[&inside[..], &expose].concat())?;
+    let address = world.stack.service(RELEASE_NAMESPACE, name).await?;
+    let limit = Duration::from_secs(90);
+    wait::until("a new Service is reached", limit, || async {
+        let connect = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address));
+        Ok(match connect.await {
+            Ok(Ok(_)) => Ok(()),
+            other => Err(other.map(drop)),
+        })
+    })
+    .await?;
+    world
+        .kubectl(&[&inside[..], &["delete", "service", name]].concat())
+        .map(drop)
 }
 
 /// The API server answers, and an operator leads again.
