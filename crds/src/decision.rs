@@ -46,6 +46,9 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub flip_conditions: Vec<String>,
+    /// How the target's work is split in this hour; absent for an external target, and until a day of hours was metered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
     /// A wish to move that waits to be seen again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
@@ -55,6 +58,17 @@ pub struct Decision {
     /// When the next decision is due if nothing changes before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_evaluation_time: Option<Time>,
+}
+
+/// How many replicas serve the base load of this hour, and where the rest goes.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Split {
+    /// Replicas that the local target holds in this hour.
+    pub replicas: i32,
+    /// The external target that takes what the replicas do not serve; absent when that waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflow_target: Option<String>,
 }
 
 /// The numbers that went into a decision. What is unknown is absent, never 0.

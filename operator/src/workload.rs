@@ -132,7 +132,13 @@ impl Pass<'_> {
         let Some(decision) = decision else {
             return Ok(Requeue::OnChange);
         };
-        let wish = decide::wish(&decision);
+        let split = decide::split(
+            &decision,
+            &validated,
+            &self.facts.traffic.hours,
+            self.facts.now,
+        );
+        let wish = decide::wish(&decision, split.as_ref());
         let history = previous_status.map_or(&[][..], |status| &status.history);
         let moves = moves::View {
             previous: self.facts.placement(),
@@ -157,6 +163,7 @@ impl Pass<'_> {
             facts: &facts,
             validated: Ok(&validated),
             decision: Some(&decision),
+            split: split.as_ref(),
             placement: advance.placement.as_ref(),
             just_ordered,
             observation: &observation,
@@ -310,6 +317,7 @@ impl Pass<'_> {
             facts: &self.facts,
             validated: Err(error),
             decision: None,
+            split: None,
             placement: self.facts.placement(),
             just_ordered: false,
             observation,

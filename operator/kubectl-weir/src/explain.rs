@@ -309,6 +309,15 @@ pub(crate) fn outlook(decision: &Decision) -> Table {
         let savings = format!("{percent} % against the best target of the other side");
         table.row(["Savings".to_owned(), savings]);
     }
+    if let Some(split) = &decision.split {
+        let overflow = split.overflow_target.as_deref();
+        let rest = overflow.map_or_else(
+            || "the rest waits".to_owned(),
+            |to| format!("the rest goes to {to}"),
+        );
+        let split = format!("{} replicas in this hour; {rest}", split.replicas);
+        table.row(["Split".to_owned(), split]);
+    }
     let mut name = "Flips when";
     for condition in &decision.flip_conditions {
         table.row([std::mem::take(&mut name).to_owned(), condition.clone()]);

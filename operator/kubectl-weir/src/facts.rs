@@ -50,6 +50,7 @@ pub(crate) fn facts(
             settled: Acknowledgement::All,
             targets: BTreeMap::new(),
             demand: None,
+            hours: Default::default(),
             usage: None,
         },
         workload: Arc::new(workload),

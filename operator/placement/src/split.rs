@@ -5,6 +5,7 @@ mod forecast;
 mod history;
 mod learned;
 mod model;
+mod of_decision;
 mod outlook;
 mod parameters;
 mod recorded;
@@ -15,6 +16,7 @@ mod terms;
 use serde::{Deserialize, Serialize};
 
 pub use learned::Learned;
+pub use of_decision::{HourlySplit, LEAST_KNOWN_HOURS, split_hour};
 pub use parameters::SplitParameters;
 pub use terms::{
     DeclaredTokens, HourTokens, ObservedStep, ReplicaCapacity, SplitTerms, StepHours, StepMarket,

@@ -11,7 +11,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weir_crds::InferenceWorkloadStatus;
 use weir_crds::decision::Decision as StatusDecision;
-use weir_placement::{Decision, FleetSnapshot, Outcome, Plan, WorkloadId, decide as decide_fleet};
+use weir_placement::{
+    Decision, FleetSnapshot, HourHistory, HourlySplit, Outcome, PlacementPolicy, Plan, WorkloadId,
+    decide as decide_fleet, split_hour,
+};
 
 use super::moves::{Wish, WishedTarget};
 use super::validate::Validated;
@@ -45,8 +48,22 @@ pub fn decide(
     plan.decisions.remove(&id)
 }
 
-/// What moves need of a decision.
-pub fn wish(decision: &Decision) -> Wish {
+/// Replicas of the hour, where hours are known that say more than the decision's assumed peak.
+pub fn split(
+    decision: &Decision,
+    validated: &Validated,
+    hours: &HourHistory,
+    now: Timestamp,
+) -> Option<HourlySplit> {
+    let input = &validated.input;
+    let built_in = PlacementPolicy::default();
+    let policy = validated.policy.effective(input.policy.as_deref());
+    let policy = policy.unwrap_or(&built_in);
+    split_hour(decision, input, &validated.tiers, policy, hours, now)
+}
+
+/// What moves need of a decision, and of its split where there is one.
+pub fn wish(decision: &Decision, split: Option<&HourlySplit>) -> Wish {
     let candidate = |name: &str| decision.candidates.iter().find(|each| each.name == name);
     let feasible = decision.weights.iter().map(|weight| {
         let candidate = candidate(&weight.target);
@@ -56,9 +73,10 @@ pub fn wish(decision: &Decision) -> Wish {
                 Some(_) => weir_crds::placement::Location::Local,
                 None => weir_crds::placement::Location::External,
             },
-            replicas: weight
-                .replicas
-                .map(|replicas| i32::try_from(replicas).unwrap_or(i32::MAX)),
+            replicas: weight.replicas.map(|replicas| {
+                let of_hour = split.filter(|split| split.target == weight.target);
+                count(of_hour.map_or(replicas, |split| split.replicas))
+            }),
             tier: candidate.and_then(|candidate| candidate.tier.clone()),
         }
     });
@@ -69,6 +87,18 @@ pub fn wish(decision: &Decision) -> Wish {
         moves: decision.outcome == Outcome::Move,
         feasible: feasible.collect(),
     }
+}
+
+/// The split as status has it.
+pub fn render_split(split: &HourlySplit) -> weir_crds::decision::Split {
+    weir_crds::decision::Split {
+        replicas: count(split.replicas),
+        overflow_target: split.overflow.clone(),
+    }
+}
+
+fn count(replicas: u32) -> i32 {
+    i32::try_from(replicas).unwrap_or(i32::MAX)
 }
 
 /// The decision that stands in status although this one was made: they differ in nothing but times.

@@ -195,10 +195,10 @@ fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> T
     let uid = workload.metadata.uid.as_deref().unwrap_or_default();
     let plane = Plane::from(workload.spec.data_policy.egress);
     let created = workload.metadata.creation_timestamp.as_ref();
-    let hourly = created.and_then(|created| {
-        let hours = telemetry.hours(plane, uid, created.0, now);
-        hours.observed()
-    });
+    let hours = created
+        .map(|created| telemetry.hours(plane, uid, created.0, now))
+        .unwrap_or_default();
+    let hourly = hours.observed();
     let placement = workload
         .status
         .as_ref()
@@ -240,6 +240,7 @@ fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> T
             .acknowledged_by_all_pods(plane, uid, generation, step)
             .into(),
         demand: hourly.or_else(|| telemetry.demand(uid, now)),
+        hours,
         usage: usage(context, workload, uid),
     }
 }

@@ -11,7 +11,7 @@ use weir_crds::{
     GPUTier, InferencePlacementPolicy, InferencePriceBook, InferenceProvider, InferenceWorkload,
     ModelProfile,
 };
-use weir_placement::{Millis, ObservedDemand, Utilization};
+use weir_placement::{HourHistory, Millis, ObservedDemand, Utilization};
 
 use super::moves::Acknowledgement;
 
@@ -64,6 +64,8 @@ pub struct Traffic {
     pub targets: BTreeMap<String, TargetTraffic>,
     /// Demand as far as it was metered.
     pub demand: Option<ObservedDemand>,
+    /// Hours that are known.
+    pub hours: HourHistory,
     /// What was metered since the operator leads, to be added to what status has.
     pub usage: Option<Usage>,
 }

@@ -50,6 +50,8 @@ pub struct View<'a> {
     pub validated: Result<&'a Validated, &'a SpecError>,
     /// What was decided; `None` while nothing can be.
     pub decision: Option<&'a weir_placement::Decision>,
+    /// Its split for this hour, where there is one.
+    pub split: Option<&'a weir_placement::HourlySplit>,
     /// The placement in status, this reconcile's step included.
     pub placement: Option<&'a Placement>,
     /// Whether this reconcile wrote it, so that nobody can have acknowledged it.
@@ -92,6 +94,7 @@ fn decision(view: View<'_>, previous: Option<&Decision>) -> Option<Decision> {
         return previous.cloned();
     };
     let mut rendered = decide::render(decided, previous, view.facts.now);
+    rendered.split = view.split.map(decide::render_split);
     if let Some(until) = view.held_until {
         rendered.outcome = "Hold".to_owned();
         rendered.hold_until = Some(whole_seconds(until));

@@ -25,3 +25,26 @@ fn the_observed_shape_of_demand_is_shown_where_it_is_known() {
     );
     assert!(!shown(json!({})).contains("hour"));
 }
+
+#[test]
+fn the_split_of_the_hour_is_shown_where_there_is_one() {
+    let shown = |split: serde_json::Value| {
+        let decision = json!({
+            "id": "d-1", "trigger": "DemandChanged", "outcome": "Keep", "reason": "LowerCost", "message": "m",
+            "time": "2026-01-01T00:00:00Z", "inputs": {}, "candidates": [], "split": split,
+        });
+        let decision: Decision = serde_json::from_value(decision).expect("a decision");
+        outlook(&decision).render()
+    };
+    let spills = shown(json!({"replicas": 2, "overflowTarget": "cloud"}));
+    assert!(
+        spills.contains("2 replicas in this hour; the rest goes to cloud"),
+        "{spills}"
+    );
+    let waits = shown(json!({"replicas": 3}));
+    assert!(
+        waits.contains("3 replicas in this hour; the rest waits"),
+        "{waits}"
+    );
+    assert!(!shown(serde_json::Value::Null).contains("Split"));
+}

@@ -171,6 +171,7 @@ fn facts(name: &str) -> Facts {
             settled: Acknowledgement::All,
             targets: BTreeMap::new(),
             demand: None,
+            hours: Default::default(),
             usage: None,
         },
         workload: Arc::new(workload),

@@ -10,6 +10,7 @@ mod fleet_budget;
 mod gates;
 mod generators;
 mod governance;
+mod hourly;
 mod large;
 mod locality;
 mod modes;

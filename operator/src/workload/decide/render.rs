@@ -11,7 +11,7 @@ use weir_placement::{
 
 use super::name_of;
 
-/// The decision as status has it. A decision that was taken before keeps its time.
+/// The decision as status has it, without its split. A decision that was taken before keeps its time.
 pub fn render(
     decision: &Decision,
     previous: Option<&status::Decision>,
@@ -51,6 +51,7 @@ pub fn render(
         confirmation: decision.confirmation.as_ref().map(confirmation),
         hold_until: decision.hold_until.map(whole),
         next_evaluation_time: decision.next_evaluation.map(whole),
+        split: None,
     }
 }
 

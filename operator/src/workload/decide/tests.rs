@@ -1,6 +1,6 @@
 use serde_json::json;
 use weir_crds::InferenceWorkloadStatus;
-use weir_placement::{DemandOrigin, Outcome, PeakPercent, Percent};
+use weir_placement::{DemandOrigin, Outcome, PeakPercent, Percent, TargetWeight};
 
 use super::*;
 
@@ -38,4 +38,33 @@ fn a_shape_out_of_range_is_unknown_and_not_guessed_at() {
         let recalled = recall::recall(&status(wrong)).expect("a decision");
         assert_eq!(recalled.inputs.demand.peak_to_mean, None);
     }
+}
+
+#[test]
+fn the_replicas_of_the_hour_replace_those_of_the_decision() {
+    let weight = |target: &str, share, replicas| TargetWeight {
+        target: target.to_owned(),
+        weight: Percent::clamped(share),
+        replicas,
+    };
+    let mut decision = recall::recall(&status(200)).expect("a decision");
+    decision.target = Some("local".to_owned());
+    decision.weights = vec![
+        weight("local", 100, Some(4)),
+        weight("spare", 0, Some(1)),
+        weight("cloud", 0, None),
+    ];
+    let split = HourlySplit {
+        target: "local".to_owned(),
+        replicas: 2,
+        overflow: Some("cloud".to_owned()),
+    };
+    let replicas = |split| -> Vec<_> {
+        let feasible = wish(&decision, split).feasible;
+        feasible.iter().map(|target| target.replicas).collect()
+    };
+    assert_eq!(replicas(None), [Some(4), Some(1), None]);
+    assert_eq!(replicas(Some(&split)), [Some(2), Some(1), None]);
+    let shown = serde_json::to_value(render_split(&split)).expect("JSON");
+    assert_eq!(shown, json!({"replicas": 2, "overflowTarget": "cloud"}));
 }
