@@ -11,6 +11,7 @@ use super::terms::{
     DeclaredTokens, ReplicaCapacity, SplitTerms, StepHours, StepMarket, TokenPrice,
 };
 use super::{Learned, Split, SplitParameters, decide_split};
+use crate::cost::{INPUT_WEIGHT_TENTHS, OUTPUT_WEIGHT_TENTHS};
 use crate::hours::{Hour, HourHistory};
 use crate::plan::{Candidate, CostBasis, Decision, Verdict};
 use crate::policy::PlacementPolicy;
@@ -21,8 +22,6 @@ use crate::snapshot::{
 
 /// Below a day of known hours the shape of demand is not known, and the replicas that its peak was assumed to need are held.
 pub const LEAST_KNOWN_HOURS: usize = 24;
-/// Work of a prompt token as a share of an answer token's, as the monthly cost has it.
-const INPUT_WEIGHT: f64 = 0.3;
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 const MICRO: f64 = 1e6;
 
@@ -174,7 +173,8 @@ fn ordered(workload: &WorkloadInput, candidate: &Candidate) -> u32 {
 fn capacity(local: &LocalTarget, tier: &str) -> Option<ReplicaCapacity> {
     let milli = local.throughput.get(tier)?.rate.get() as f64;
     let hourly = amount(milli / 1_000.0 * SECONDS_PER_HOUR)?;
-    ReplicaCapacity::new(hourly, amount(INPUT_WEIGHT)?).ok()
+    let input_weight = INPUT_WEIGHT_TENTHS as f64 / OUTPUT_WEIGHT_TENTHS as f64;
+    ReplicaCapacity::new(hourly, amount(input_weight)?).ok()
 }
 
 /// Dollars for an hour of a replica on the basis that the monthly cost was counted on; devices beyond the idle ones in full.
