@@ -47,6 +47,15 @@ fn run_on(workload: &mut Value, model: &str, tier: &str) {
     }
 }
 
+/// Removes a scenario's workloads, and the market, tier and model that have its name.
+fn clear(world: &World, namespace: &str, name: &str) -> Result<()> {
+    world.clear(namespace)?;
+    market::remove(world, name)?;
+    world
+        .kubectl(&["delete", "gputier,modelprofile", name])
+        .map(drop)
+}
+
 /// The decision that stands in status.
 async fn decision(world: &World, (namespace, name): (&str, &str)) -> Result<Decision> {
     let workload = world.stack.workload(namespace, name).await?;

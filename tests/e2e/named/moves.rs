@@ -1,6 +1,6 @@
 //! Mixed cases in which the better side changes: each moves under load, without a failed request, and says why.
 
-use super::{decision, model, monthly, run_on, tier};
+use super::{clear, decision, model, monthly, run_on, tier};
 use crate::look;
 use crate::market;
 use crate::world::{World, scenario};
@@ -23,14 +23,6 @@ fn apply(world: &World, namespace: &str, name: &str, objects: Vec<Value>) -> Res
     market::use_it(&mut workload["spec"], name);
     all.push(workload);
     world.stack.apply(&all)
-}
-
-fn clear(world: &World, namespace: &str, name: &str) -> Result<()> {
-    world.clear(namespace)?;
-    market::remove(world, name)?;
-    world
-        .kubectl(&["delete", "gputier,modelprofile", name])
-        .map(drop)
 }
 
 async fn load(world: &World, (namespace, name): (&str, &str)) -> Result<Load> {

@@ -1,6 +1,6 @@
 //! Cases in which one side wins: each is placed, decided for its own reason, and answers from where it should.
 
-use super::{ask, decision, model, monthly, run_on, tier};
+use super::{ask, clear, decision, model, monthly, run_on, tier};
 use crate::market;
 use crate::world::{World, scenario};
 use anyhow::{Result, ensure};
@@ -45,7 +45,10 @@ fn one_side_wins() {
         );
         let seen = world.stack.fakes.bodies_with(CANARY).await?;
         ensure!(seen == 0, "the cloud was sent {seen} private prompts");
-        clear(world)
+        clear(world, NAMESPACE, NAME)?;
+        world
+            .kubectl(&["delete", "inferenceplacementpolicies", EDGE, DEAR_WORK])
+            .map(drop)
     });
 }
 
@@ -218,13 +221,4 @@ fn prepare(world: &World) -> Result<()> {
     dear_work["spec"]["operationsUsdPerMonth"] = json!("500");
     objects.extend([edge, dear_work, tier(NAME), model(world, NAME, NAME)?]);
     world.stack.apply(&objects)
-}
-
-fn clear(world: &World) -> Result<()> {
-    world.clear(NAMESPACE)?;
-    market::remove(world, NAME)?;
-    world.kubectl(&["delete", "inferenceplacementpolicies", EDGE, DEAR_WORK])?;
-    world
-        .kubectl(&["delete", "gputier,modelprofile", NAME])
-        .map(drop)
 }

@@ -1,6 +1,6 @@
 //! Mixed cases in which both sides serve: over a cold start, and over a burst.
 
-use super::{ask, model, run_on, tier};
+use super::{ask, clear, model, run_on, tier};
 use crate::market;
 use crate::world::{World, scenario};
 use anyhow::{Result, ensure};
@@ -24,14 +24,6 @@ fn apply(world: &World, namespace: &str, name: &str, scaling: Value, spill: Valu
     spec["traffic"]["spillover"] = spill;
     objects.extend([tier(name), model(world, name, name)?, workload]);
     world.stack.apply(&objects)
-}
-
-fn clear(world: &World, namespace: &str, name: &str) -> Result<()> {
-    world.clear(namespace)?;
-    market::remove(world, name)?;
-    world
-        .kubectl(&["delete", "gputier,modelprofile", name])
-        .map(drop)
 }
 
 /// While the local target loads its model, the cloud answers; from then on the local one does.
