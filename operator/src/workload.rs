@@ -132,12 +132,9 @@ impl Pass<'_> {
         let Some(decision) = decision else {
             return Ok(Requeue::OnChange);
         };
-        let split = decide::split(
-            &decision,
-            &validated,
-            &self.facts.traffic.hours,
-            self.facts.now,
-        );
+        let spills = self.facts.workload.spec.traffic.spillover.enabled;
+        let metered = (&self.facts.traffic.hours, spills);
+        let split = decide::split(&decision, &validated, metered, self.facts.now);
         let wish = decide::wish(&decision, split.as_ref());
         let history = previous_status.map_or(&[][..], |status| &status.history);
         let moves = moves::View {

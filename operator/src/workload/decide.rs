@@ -52,14 +52,21 @@ pub fn decide(
 pub fn split(
     decision: &Decision,
     validated: &Validated,
-    hours: &HourHistory,
+    (hours, spills): (&HourHistory, bool),
     now: Timestamp,
 ) -> Option<HourlySplit> {
     let input = &validated.input;
     let built_in = PlacementPolicy::default();
     let policy = validated.policy.effective(input.policy.as_deref());
     let policy = policy.unwrap_or(&built_in);
-    split_hour(decision, input, &validated.tiers, policy, hours, now)
+    split_hour(
+        decision,
+        input,
+        &validated.tiers,
+        policy,
+        (hours, spills),
+        now,
+    )
 }
 
 /// What moves need of a decision, and of its split where there is one.

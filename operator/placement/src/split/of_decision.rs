@@ -13,11 +13,11 @@ use super::terms::{
 use super::{Learned, Split, SplitParameters, decide_split};
 use crate::cost::{INPUT_WEIGHT_TENTHS, OUTPUT_WEIGHT_TENTHS};
 use crate::hours::{Hour, HourHistory};
-use crate::plan::{Candidate, CostBasis, Decision, Verdict};
+use crate::plan::{Candidate, CostBasis, Decision, DemandOrigin, Verdict};
 use crate::policy::PlacementPolicy;
 use crate::quantity::NonNegative;
 use crate::snapshot::{
-    Egress, ExternalTarget, LocalTarget, Location, TargetKind, TierState, WorkloadInput,
+    Egress, ExternalTarget, LocalTarget, Location, Pattern, TargetKind, TierState, WorkloadInput,
 };
 
 /// Below a day of known hours the shape of demand is not known, and the replicas that its peak was assumed to need are held.
@@ -38,7 +38,8 @@ pub struct HourlySplit {
 
 /// Replicas for the hour that `now` is in, of a workload whose decision chose a local target.
 ///
-/// `None` where the choice is external, the workload is suspended, fewer than [`LEAST_KNOWN_HOURS`] hours are known, or
+/// `spills`: whether the gateways send an external target what queues. `None` where the choice is external, the workload is
+/// suspended, its demand is declared or may wait (Batch), fewer than [`LEAST_KNOWN_HOURS`] hours are known, or
 /// the speed or the cost of a replica is unknown: then the replicas of the decision stand. What is learned is learned
 /// again from `hours`, so it survives whatever `hours` survives. Where the hour before is unknown, what is ordered stands.
 /// Never more than the workload's devices and those that are free.
@@ -47,17 +48,20 @@ pub fn split_hour(
     workload: &WorkloadInput,
     tiers: &BTreeMap<String, TierState>,
     policy: &PlacementPolicy,
-    hours: &HourHistory,
+    (hours, spills): (&HourHistory, bool),
     now: Timestamp,
 ) -> Option<HourlySplit> {
-    if workload.suspend || hours.iter().count() < LEAST_KNOWN_HOURS {
+    let observed = decision.inputs.demand_source == DemandOrigin::Observed;
+    let waits = workload.demand.pattern == Pattern::Batch;
+    let known = hours.iter().count() >= LEAST_KNOWN_HOURS;
+    if workload.suspend || !observed || waits || !known {
         return None;
     }
     let candidate = chosen(decision)?;
     let local = local_of(workload, &candidate.name)?;
     let tier = candidate.tier.as_deref()?;
     let state = tiers.get(tier)?;
-    let overflow = cheapest_overflow(decision, workload);
+    let overflow = cheapest_overflow(decision, workload).filter(|_| spills);
     let most = most_replicas(workload, local, tier, state);
     let terms = SplitTerms {
         egress: match overflow {

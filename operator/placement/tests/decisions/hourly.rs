@@ -54,14 +54,29 @@ fn running(replicas: u32) -> FleetSnapshot {
     current.held.insert(TIER.to_owned(), replicas);
     only(&mut snapshot).current = Some(current);
     only(&mut snapshot).mode = Mode::Pinned(LOCAL.to_owned());
+    only(&mut snapshot).demand.observed = Some(ObservedDemand {
+        figures: figures(15_000_000, 900, 180),
+        span: Seconds::clamped(7 * 86_400),
+    });
     snapshot
 }
 
 fn split(snapshot: &FleetSnapshot, hours: &HourHistory) -> Option<HourlySplit> {
+    split_with(snapshot, hours, true)
+}
+
+fn split_with(snapshot: &FleetSnapshot, hours: &HourHistory, spills: bool) -> Option<HourlySplit> {
     let policy = prompt_policy();
     let decision = decide_one(snapshot, policy.clone(), at(0));
     let workload = snapshot.workloads.values().next().expect("one workload");
-    split_hour(&decision, workload, &snapshot.tiers, &policy, hours, at(0))
+    split_hour(
+        &decision,
+        workload,
+        &snapshot.tiers,
+        &policy,
+        (hours, spills),
+        at(0),
+    )
 }
 
 fn replicas(snapshot: &FleetSnapshot, hours: &HourHistory) -> Option<u32> {
@@ -91,6 +106,10 @@ fn the_base_is_local_and_the_rest_overflows() {
         overflow: Some(CLOUD.to_owned()),
     };
     assert_eq!(split(&snapshot, &hours), Some(expected));
+
+    // Where the gateways do not spill, it waits although there is a cloud.
+    let waits = split_with(&snapshot, &hours, false).expect("a split");
+    assert_eq!((waits.replicas, waits.overflow), (2, None));
 
     // Without a cloud what is not served waits, which is worse than a second replica.
     only(&mut snapshot).egress = Egress::Forbidden;
@@ -138,6 +157,14 @@ fn until_a_day_is_known_and_where_nothing_scales_the_decision_stands() {
     let day = |hours: usize| metered(vec![Some(2.6); hours].into_iter());
     assert_eq!(split(&running(2), &day(LEAST_KNOWN_HOURS - 1)), None);
     assert!(split(&running(2), &day(LEAST_KNOWN_HOURS)).is_some());
+
+    let mut declared = running(2);
+    only(&mut declared).demand.source = DemandSource::Declared;
+    assert_eq!(split(&declared, &day(48)), None);
+
+    let mut batch = running(2);
+    only(&mut batch).demand.pattern = Pattern::Batch;
+    assert_eq!(split(&batch, &day(48)), None);
 
     let mut suspended = running(2);
     only(&mut suspended).suspend = true;
