@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use weir_crds::decision::Decision;
 use weir_tests::chat::{Answer, Ask, Endpoint};
+use weir_tests::stack::PRICE_HIGH;
 
 /// A tier of small replicas, for the node has two processors, at the price of the example tier.
 fn tier(name: &str) -> Value {
@@ -45,6 +46,25 @@ fn run_on(workload: &mut Value, model: &str, tier: &str) {
             target["local"]["tiers"] = json!([tier]);
         }
     }
+}
+
+/// The example `hybrid`, adapted, and its market, which have one name; with what else it needs.
+fn apply(
+    world: &World,
+    (namespace, name): (&str, &str),
+    others: Vec<Value>,
+    adapt: impl FnOnce(&mut Value),
+) -> Result<()> {
+    world.namespace_with_model(namespace)?;
+    let mut objects = market::objects(world, name, PRICE_HIGH)?;
+    objects.extend(others);
+    let mut workload = world.like("hybrid", (namespace, name))?;
+    run_on(&mut workload, name, name);
+    let spec = &mut workload["spec"];
+    market::use_it(spec, name);
+    adapt(spec);
+    objects.push(workload);
+    world.stack.apply(&objects)
 }
 
 /// Removes a scenario's workloads, and the market, tier and model that have its name.

@@ -1,6 +1,6 @@
 //! Mixed cases in which the better side changes: each moves under load, without a failed request, and says why.
 
-use super::{clear, decision, model, monthly, run_on, tier};
+use super::{apply, clear, decision, model, monthly, tier};
 use crate::look;
 use crate::market;
 use crate::world::{World, scenario};
@@ -12,18 +12,6 @@ use weir_tests::stack::{PRICE_HIGH, PRICE_LOW};
 use weir_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// The example `hybrid` in a namespace of its own, and all that it needs under one name.
-fn apply(world: &World, namespace: &str, name: &str, objects: Vec<Value>) -> Result<()> {
-    world.namespace_with_model(namespace)?;
-    let mut all = market::objects(world, name, PRICE_HIGH)?;
-    all.extend(objects);
-    let mut workload = world.like("hybrid", (namespace, name))?;
-    run_on(&mut workload, name, name);
-    market::use_it(&mut workload["spec"], name);
-    all.push(workload);
-    world.stack.apply(&all)
-}
 
 async fn load(world: &World, (namespace, name): (&str, &str)) -> Result<Load> {
     let endpoint = world.stack.endpoint(namespace, name).await?;
@@ -64,7 +52,7 @@ fn cloud_price_drop_flips_local() {
     const WORKLOAD: (&str, &str) = ("e2e-price-drop", NAME);
     scenario(NAME, async |world| {
         let objects = vec![tier(NAME), model(world, NAME, NAME)?];
-        apply(world, WORKLOAD.0, NAME, objects)?;
+        apply(world, WORKLOAD, objects, |_| ())?;
         world.settled(WORKLOAD, "local").await?;
         let before = decision(world, WORKLOAD).await?;
         let load = load(world, WORKLOAD).await?;
@@ -90,7 +78,7 @@ fn open_model_release_flips_cloud() {
     const NAME: &str = "open-model-release-flips-cloud";
     const WORKLOAD: (&str, &str) = ("e2e-model-release", NAME);
     scenario(NAME, async |world| {
-        apply(world, WORKLOAD.0, NAME, vec![tier(NAME)])?;
+        apply(world, WORKLOAD, vec![tier(NAME)], |_| ())?;
         let on_the_cloud = |workload: &weir_crds::InferenceWorkload| {
             let status = workload.status.as_ref();
             let placement = status.and_then(|status| status.placement.as_ref());
@@ -130,7 +118,7 @@ fn idle_gpu_pulls_back() {
             .stack
             .apply(&[owned.clone(), busy(world, WORKLOAD.0)?])?;
         let objects = vec![owned, model(world, NAME, NAME)?];
-        apply(world, WORKLOAD.0, NAME, objects)?;
+        apply(world, WORKLOAD, objects, |_| ())?;
         world.settled(WORKLOAD, "cloud").await?;
         let load = load(world, WORKLOAD).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -1,29 +1,23 @@
 //! Mixed cases in which both sides serve: over a cold start, and over a burst.
 
-use super::{ask, clear, model, run_on, tier};
-use crate::market;
+use super::{apply, ask, clear, model, tier};
 use crate::world::{World, scenario};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
 use weir_tests::load::Load;
-use weir_tests::stack::PRICE_HIGH;
 use weir_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The example `hybrid` with the scaling and the spillover given.
-fn apply(world: &World, namespace: &str, name: &str, scaling: Value, spill: Value) -> Result<()> {
-    world.namespace_with_model(namespace)?;
-    let mut objects = market::objects(world, name, PRICE_HIGH)?;
-    let mut workload = world.like("hybrid", (namespace, name))?;
-    run_on(&mut workload, name, name);
-    let spec = &mut workload["spec"];
-    market::use_it(spec, name);
-    spec["targets"][0]["local"]["scaling"] = scaling;
-    spec["traffic"]["spillover"] = spill;
-    objects.extend([tier(name), model(world, name, name)?, workload]);
-    world.stack.apply(&objects)
+fn apply_with(world: &World, workload: (&str, &str), scaling: Value, spill: Value) -> Result<()> {
+    let name = workload.1;
+    let objects = vec![tier(name), model(world, name, name)?];
+    apply(world, workload, objects, |spec| {
+        spec["targets"][0]["local"]["scaling"] = scaling;
+        spec["traffic"]["spillover"] = spill;
+    })
 }
 
 /// While the local target loads its model, the cloud answers; from then on the local one does.
@@ -34,7 +28,7 @@ fn cold_start_bridge() {
     scenario(NAME, async |world| {
         let scaling = json!({"minReplicas": 0, "maxReplicas": 1, "idleAfter": "15m"});
         let spill = json!({"enabled": true, "queueWait": "500ms", "onColdStart": "Spill"});
-        apply(world, NAMESPACE, NAME, scaling, spill)?;
+        apply_with(world, (NAMESPACE, NAME), scaling, spill)?;
         let placed = |workload: &weir_crds::InferenceWorkload| {
             let status = workload.status.as_ref();
             let placement = status.and_then(|status| status.placement.as_ref());
@@ -82,7 +76,7 @@ fn base_local_burst_cloud() {
     scenario(NAME, async |world| {
         let scaling = json!({"minReplicas": 1, "maxReplicas": 1});
         let spill = json!({"enabled": true, "queueWait": "50ms"});
-        apply(world, NAMESPACE, NAME, scaling, spill)?;
+        apply_with(world, (NAMESPACE, NAME), scaling, spill)?;
         world.settled((NAMESPACE, NAME), "local").await?;
         let endpoint = world.stack.endpoint(NAMESPACE, NAME).await?;
         let count = |seen: &weir_tests::load::Seen, location: &str, reason: &str| {
