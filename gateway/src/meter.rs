@@ -4,10 +4,7 @@ use crate::choose::{Location, Reason};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use weir_proto::TTFT_BOUNDS_MS;
-
-/// Minutes that are kept.
-pub const MINUTES_KEPT: usize = 60;
+pub use weir_proto::{MINUTES_KEPT, TTFT_BOUNDS_MS};
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -13,3 +13,6 @@ pub use generated::*;
 pub const TTFT_BOUNDS_MS: [u64; 14] = [
     10, 20, 50, 100, 200, 300, 500, 800, 1_200, 2_000, 3_000, 5_000, 10_000, 30_000,
 ];
+
+/// Minutes in which something happened that a gateway keeps of a workload, the present one among them.
+pub const MINUTES_KEPT: usize = 60;

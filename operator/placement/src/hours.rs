@@ -15,7 +15,7 @@ pub const HOURS_KEPT: i64 = 240;
 /// Hours that figures are worked out from: traffic repeats by the week.
 const WEEK: usize = 168;
 /// Hours that must be known before they say anything: traffic repeats by the day, too.
-const DAY: usize = 24;
+pub const LEAST_KNOWN_HOURS: usize = 24;
 const HOUR_SECONDS: i64 = 3_600;
 const HOURS_PER_MONTH: u128 = 730;
 /// Percent of the work that comes in hours no busier than the busy hour. The rest waits a little or spills.
@@ -139,7 +139,7 @@ impl HourHistory {
     /// Demand over the newest week of known hours; `None` while less than a day of them is known.
     pub fn observed(&self) -> Option<ObservedDemand> {
         let hours: Vec<&HourSums> = self.hours.values().rev().take(WEEK).collect();
-        if hours.len() < DAY {
+        if hours.len() < LEAST_KNOWN_HOURS {
             return None;
         }
         let count = hours.len() as u128;

@@ -23,7 +23,7 @@ mod units;
 mod window;
 
 pub use decide::{Changed, PriceKey, decide, decide_changed};
-pub use hours::{HOURS_KEPT, Hour, HourHistory, HourSums};
+pub use hours::{HOURS_KEPT, Hour, HourHistory, HourSums, LEAST_KNOWN_HOURS};
 pub use jiff::Timestamp;
 pub use plan::*;
 pub use policy::*;

@@ -16,7 +16,7 @@ mod terms;
 use serde::{Deserialize, Serialize};
 
 pub use learned::Learned;
-pub use of_decision::{HourlySplit, LEAST_KNOWN_HOURS, split_hour};
+pub use of_decision::{HourlySplit, split_hour};
 pub use parameters::SplitParameters;
 pub use terms::{
     DeclaredTokens, HourTokens, ObservedStep, ReplicaCapacity, SplitTerms, StepHours, StepMarket,

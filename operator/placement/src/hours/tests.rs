@@ -37,8 +37,8 @@ fn shape(hours: impl IntoIterator<Item = u64>) -> (u64, u64) {
 
 #[test]
 fn less_than_a_day_of_hours_says_nothing() {
-    assert_eq!(history([5; DAY - 1]).observed(), None);
-    let observed = history([5; DAY]).observed().expect("a day");
+    assert_eq!(history([5; LEAST_KNOWN_HOURS - 1]).observed(), None);
+    let observed = history([5; LEAST_KNOWN_HOURS]).observed().expect("a day");
     assert_eq!(observed.span.get(), 86_400);
     let figures = observed.figures;
     assert_eq!(

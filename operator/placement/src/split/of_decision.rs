@@ -12,7 +12,7 @@ use super::terms::{
 };
 use super::{Learned, Split, SplitParameters, decide_split};
 use crate::cost::{INPUT_WEIGHT_TENTHS, OUTPUT_WEIGHT_TENTHS};
-use crate::hours::{Hour, HourHistory};
+use crate::hours::{Hour, HourHistory, LEAST_KNOWN_HOURS};
 use crate::plan::{Candidate, CostBasis, Decision, DemandOrigin, Verdict};
 use crate::policy::PlacementPolicy;
 use crate::quantity::NonNegative;
@@ -20,8 +20,6 @@ use crate::snapshot::{
     Egress, ExternalTarget, LocalTarget, Location, Pattern, TargetKind, TierState, WorkloadInput,
 };
 
-/// Below a day of known hours the shape of demand is not known, and the replicas that its peak was assumed to need are held.
-pub const LEAST_KNOWN_HOURS: usize = 24;
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 const MICRO: f64 = 1e6;
 

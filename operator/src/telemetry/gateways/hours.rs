@@ -9,8 +9,8 @@ use super::{GatewayPod, Gateways};
 use crate::cli::Plane;
 use crate::telemetry::demand::WINDOW_SECONDS;
 
-/// A gateway keeps 60 minutes of a workload in which something happened; the present one is not told yet.
-const RING_ROWS: usize = 59;
+/// Minutes that a full ring tells: the present one is not told yet.
+const RING_ROWS: usize = weir_proto::MINUTES_KEPT - 1;
 /// Minutes of an hour that must be known: nine tenths, so that a gateway may be replaced within it.
 const LEAST_MINUTES: u32 = 54;
 /// An hour is closed this long after its end: gateways tell of a minute once it is over, by their own clocks.
