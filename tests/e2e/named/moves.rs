@@ -80,9 +80,13 @@ fn open_model_release_flips_cloud() {
     scenario(NAME, async |world| {
         apply(world, WORKLOAD, vec![tier(NAME)], |_| ())?;
         let on_the_cloud = |workload: &weir_crds::InferenceWorkload| {
-            let status = workload.status.as_ref();
-            let placement = status.and_then(|status| status.placement.as_ref());
+            let Some(status) = &workload.status else {
+                return false;
+            };
+            let placement = status.placement.as_ref();
+            // The placement is written first, by itself.
             placement.is_some_and(|placement| placement.target == "cloud")
+                && status.decision.is_some()
         };
         world
             .stack
