@@ -17,6 +17,7 @@ mod memory;
 pub mod moves;
 pub mod observe;
 pub mod resource;
+pub mod rivals;
 pub mod status;
 pub mod validate;
 
@@ -27,6 +28,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 use weir_crds::workload_status::{ClientKey, Endpoint};
 use weir_crds::{InferenceWorkload, InferenceWorkloadStatus};
+use weir_placement::Reason;
 
 use apply::{ApplyError, ChildProblems};
 use build::Engine;
@@ -36,18 +38,17 @@ use memory::Memory;
 use moves::{Advance, Transition};
 use observe::Observation;
 use status::StatusError;
-use validate::Validated;
 
 use crate::cli::Plane;
 use crate::context::Context;
 use crate::queue::{Key, Requeue};
 use crate::stores::Stores;
 
-/// How long a new workload waits for the objects that it refers to: they are often created in one go.
-const REFERENCE_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A child that was refused is tried again after this.
 const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+/// Who lost devices to others looks again after this: nothing tells it that they want them no more.
+const COMPETES_AGAIN: Duration = Duration::from_secs(30);
 /// Times in status are cut to seconds, so a deadline is looked at a little later.
 const AFTER_DEADLINE: Duration = Duration::from_millis(50);
 
@@ -120,15 +121,15 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn run(self) -> Result<Requeue, ReconcileError> {
         let observation = observe::observe(&self.facts);
-        let mut validated = match validate::validate(&self.facts) {
+        let validated = match validate::validate(&self.facts) {
             Ok(validated) => validated,
             Err(error) => return self.report_invalid(&error, &observation).await,
         };
-        if self.waits_for_references(&validated) {
+        if validate::waits_for_references(&self.facts, &validated) {
             return Ok(Requeue::After(LOOK_AGAIN));
         }
         let previous_status = self.facts.workload.status.as_ref();
-        let decision = self.decide(&mut validated);
+        let decision = self.decide(&validated);
         let Some(decision) = decision else {
             return Ok(Requeue::OnChange);
         };
@@ -174,38 +175,6 @@ impl Pass<'_> {
         secret?;
         let drain = validated.rules.drain;
         Ok(self.requeue((&next, drain), &decision, &advance, &problems))
-    }
-
-    /// Under a move budget workloads are decided one at a time, each knowing what the others have used.
-    fn decide(&self, validated: &mut Validated) -> Option<weir_placement::Decision> {
-        let (uid, now) = (self.facts.uid(), self.facts.now);
-        let status = self.facts.workload.status.as_ref();
-        let policy = validated.input.policy.clone();
-        let effective = validated.policy.effective(policy.as_deref());
-        let unlimited = weir_placement::MoveBudget::default();
-        let limited = effective.is_some_and(|policy| policy.move_budget != unlimited);
-        let (Some(policy), true) = (policy, limited) else {
-            return decide::decide(uid, validated, status, now);
-        };
-        self.reconciler.memory.one_at_a_time(uid, |told| {
-            let all = self.reconciler.context.stores.workloads.state();
-            let workloads = all.iter().map(AsRef::as_ref);
-            validated.elsewhere = vec![elsewhere::elsewhere(workloads, &policy, (uid, told), now)];
-            let decision = decide::decide(uid, validated, status, now);
-            let moves = decision
-                .as_ref()
-                .is_some_and(|decision| decision.outcome == weir_placement::Outcome::Move);
-            (decision, moves)
-        })
-    }
-
-    /// Objects that are applied together arrive one by one; deciding on half of them would place and then move.
-    fn waits_for_references(&self, validated: &Validated) -> bool {
-        let created = self.facts.workload.metadata.creation_timestamp.as_ref();
-        let age = created.map(|created| self.facts.now.duration_since(created.0));
-        self.facts.placement().is_none()
-            && !validated.pending.is_empty()
-            && age.is_some_and(|age| age < REFERENCE_PATIENCE)
     }
 
     /// Writes the placement before anything that follows from it, and before that the end of a move into the history.
@@ -372,7 +341,12 @@ impl Pass<'_> {
             Duration::try_from(due.duration_since(now)).unwrap_or_default() + AFTER_DEADLINE
         });
         let again = (!problems.is_empty()).then_some(REFUSED_AGAIN);
-        let pauses = due.into_iter().chain(again);
+        let lost = matches!(
+            decision.reason,
+            Reason::OthersSaveMore | Reason::WaitingForGpu
+        );
+        let competes = lost.then_some(COMPETES_AGAIN);
+        let pauses = due.into_iter().chain(again).chain(competes);
         Requeue::After(pauses.fold(memory::SECRET_INTERVAL, Duration::min))
     }
 }

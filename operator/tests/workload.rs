@@ -6,3 +6,5 @@ mod crashes;
 mod fixtures;
 #[path = "workload/lives.rs"]
 mod lives;
+#[path = "workload/rivals.rs"]
+mod rivals;

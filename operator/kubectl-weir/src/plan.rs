@@ -11,7 +11,7 @@ use serde::Serialize;
 use weir_crds::InferenceWorkload;
 use weir_crds::decision::Decision;
 use weir_operator::price_book::parse::Document;
-use weir_operator::workload::decide::{self, render};
+use weir_operator::workload::decide::{Considered, render};
 use weir_operator::workload::facts::Facts;
 use weir_operator::workload::validate::{self, SpecError, Validated};
 use weir_placement::{
@@ -129,11 +129,13 @@ pub fn plan(
     let status = facts.workload.status.as_ref();
     let undecided = || PlanError::Undecided(name.clone());
     let new = as_if_new(&validated);
-    let decided = decide::decide(facts.uid(), &new, None, now).ok_or_else(undecided)?;
+    let decided = Considered::new(facts.uid(), &new, None)
+        .decide_alone(now)
+        .ok_or_else(undecided)?;
     let from_here = match facts.placement() {
         None => None,
         Some(placement) => {
-            let next = decide::decide(facts.uid(), &validated, status, now);
+            let next = Considered::new(facts.uid(), &validated, status).decide_alone(now);
             Some(FromHere {
                 target: placement.target.clone(),
                 decision: render(&next.ok_or_else(undecided)?, None, now),

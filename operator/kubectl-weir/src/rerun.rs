@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use weir_crds::InferenceWorkload;
 use weir_crds::decision::{Candidate, Decision};
-use weir_operator::workload::{decide, validate};
+use weir_operator::workload::decide::{Considered, name_of, render};
+use weir_operator::workload::validate;
+use weir_placement::Reason;
 
 use crate::facts::facts;
 use crate::objects::Objects;
@@ -13,7 +15,7 @@ use crate::objects::Objects;
 pub(crate) struct Rerun {
     /// What is not the same, each with both values.
     pub(crate) differences: Vec<String>,
-    /// What only gateways know, so that it was not repeated.
+    /// What only gateways know, or other workloads decide, so that it was not repeated.
     pub(crate) unseen: Vec<String>,
 }
 
@@ -27,8 +29,8 @@ pub(crate) fn rerun(
     let recorded = status.decision.as_ref()?;
     let facts = facts(objects, workload, "", now);
     let validated = validate::validate(&facts).ok()?;
-    let again = decide::decide(facts.uid(), &validated, Some(status), now)?;
-    let again = decide::render(&again, Some(recorded), now);
+    let again = Considered::new(facts.uid(), &validated, Some(status)).decide_alone(now)?;
+    let again = render(&again, Some(recorded), now);
     let mut rerun = Rerun::default();
     let mut compare = |what: &str, before: String, after: String| {
         if before != after {
@@ -41,9 +43,17 @@ pub(crate) fn rerun(
     let target = |decision: &Decision| crate::text::cell(decision.target.as_deref());
     let demand = |decision: &Decision| shown(decision.inputs.requests_per_month);
     let even = |decision: &Decision| shown(decision.break_even_requests_per_month);
-    compare("target", target(recorded), target(&again));
+    let lost = recorded.reason == name_of(Reason::OthersSaveMore);
+    if !lost {
+        compare("target", target(recorded), target(&again));
+    }
     compare("requests a month", demand(recorded), demand(&again));
     compare("break-even", even(recorded), even(&again));
+    if lost {
+        rerun
+            .unseen
+            .push("what other workloads save with the same devices".to_owned());
+    }
     for before in &recorded.candidates {
         let after = again
             .candidates
@@ -58,6 +68,9 @@ pub(crate) fn rerun(
             rerun
                 .unseen
                 .push(format!("{name}: the latency that gateways measured"));
+            continue;
+        }
+        if lost && before.rejected_by.iter().any(|it| it.gate == "Capacity") {
             continue;
         }
         let after = after.map_or_else(|| "gone".to_owned(), summary);

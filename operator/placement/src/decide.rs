@@ -11,10 +11,10 @@ pub use changed::{Changed, PriceKey};
 use jiff::Timestamp;
 
 use crate::capacity::Ledger;
-use crate::plan::{Goal, Plan};
+use crate::plan::{Decision, Goal, Plan};
 use crate::policy::{PlacementPolicy, Policy};
 use crate::record::record;
-use crate::snapshot::FleetSnapshot;
+use crate::snapshot::{FleetSnapshot, WorkloadInput};
 use changed::Reach;
 use competition::Arena;
 use places::Places;
@@ -55,6 +55,14 @@ pub fn decide_changed(
         now: whole_seconds(now),
     };
     pass.run(Some(changed))
+}
+
+/// The tier and the devices of it that a decision takes beyond those that the workload's pods hold; `None` when it takes none.
+pub fn devices_taken<'a>(
+    workload: &WorkloadInput,
+    decision: &'a Decision,
+) -> Option<(&'a str, u32)> {
+    Takings::of_decision(workload, decision).devices()
 }
 
 fn whole_seconds(now: Timestamp) -> Timestamp {

@@ -22,7 +22,7 @@ mod split;
 mod units;
 mod window;
 
-pub use decide::{Changed, PriceKey, decide, decide_changed};
+pub use decide::{Changed, PriceKey, decide, decide_changed, devices_taken};
 pub use hours::{HOURS_KEPT, Hour, HourHistory, HourSums, LEAST_KNOWN_HOURS};
 pub use jiff::Timestamp;
 pub use plan::*;

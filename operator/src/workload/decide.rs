@@ -3,7 +3,7 @@
 mod recall;
 mod render;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,8 +12,8 @@ use serde_json::Value;
 use weir_crds::InferenceWorkloadStatus;
 use weir_crds::decision::Decision as StatusDecision;
 use weir_placement::{
-    Decision, FleetSnapshot, HourHistory, HourlySplit, Outcome, PlacementPolicy, Plan, WorkloadId,
-    decide as decide_fleet, split_hour,
+    Decision, FleetSnapshot, HourHistory, HourlySplit, MoveBudget, MovesElsewhere, Outcome,
+    PlacementPolicy, Plan, TierState, WorkloadId, decide as decide_fleet, split_hour,
 };
 
 use super::moves::{Wish, WishedTarget};
@@ -21,31 +21,109 @@ use super::validate::Validated;
 
 pub use render::render;
 
-/// Decides for one workload. Other workloads count through what their pods leave free of the tiers and what they have used
-/// of the policy's move budget, so that a decision
-/// depends on what is in the cluster and not on the order in which workloads are looked at.
+/// A workload that is decided about.
+#[derive(Clone, Copy)]
+pub struct Considered<'a> {
+    /// Its UID.
+    pub uid: &'a str,
+    /// What it is decided by.
+    pub validated: &'a Validated,
+    /// Its status, which remembers the decision before.
+    pub status: Option<&'a InferenceWorkloadStatus>,
+}
+
+impl<'a> Considered<'a> {
+    /// With the decision in `status` as the one before, if there is one.
+    pub fn new(
+        uid: &'a str,
+        validated: &'a Validated,
+        status: Option<&'a InferenceWorkloadStatus>,
+    ) -> Self {
+        Self {
+            uid,
+            validated,
+            status,
+        }
+    }
+
+    /// Decides for it without a look at others.
+    pub fn decide_alone(self, now: Timestamp) -> Option<Decision> {
+        decide(&[self], Vec::new(), now)
+    }
+}
+
+/// The policies with a move budget that govern these workloads.
+pub fn budgets<'a>(considered: &[Considered<'a>]) -> BTreeSet<&'a str> {
+    let unlimited = MoveBudget::default();
+    let limited = |each: &Considered<'a>| {
+        let named = each.validated.input.policy.as_deref();
+        let policy = each.validated.policy.effective(named);
+        named.filter(|_| policy.is_some_and(|policy| policy.move_budget != unlimited))
+    };
+    considered.iter().filter_map(limited).collect()
+}
+
+/// Decides for the first of `considered`. The others are those that may want the same devices; whoever wants none counts
+/// through what its pods leave free of the tiers and what it has used of the policy's move budget (`elsewhere`), so that a
+/// decision depends on what is in the cluster and not on the order in which workloads are looked at.
 pub fn decide(
-    uid: &str,
-    validated: &Validated,
-    status: Option<&InferenceWorkloadStatus>,
+    considered: &[Considered<'_>],
+    elsewhere: Vec<MovesElsewhere>,
     now: Timestamp,
 ) -> Option<Decision> {
-    let id = WorkloadId::from(uid);
-    let snapshot = FleetSnapshot {
-        workloads: BTreeMap::from([(id.clone(), validated.input.clone())]),
-        tiers: validated.tiers.clone(),
-        elsewhere: validated.elsewhere.clone(),
+    let own = WorkloadId::from(considered.first()?.uid);
+    let mut snapshot = FleetSnapshot {
+        elsewhere,
+        ..FleetSnapshot::default()
     };
-    let previous = status.and_then(recall::recall);
-    let previous = Plan {
-        decisions: previous
-            .map(|previous| (id.clone(), previous))
-            .into_iter()
-            .collect(),
-        ..Plan::default()
-    };
-    let mut plan = decide_fleet(&snapshot, &validated.policy, &previous, now);
-    plan.decisions.remove(&id)
+    let mut policy = considered.first()?.validated.policy.clone();
+    let mut previous = Plan::default();
+    for each in considered {
+        let id = WorkloadId::from(each.uid);
+        for (name, named) in &each.validated.policy.named {
+            let known = policy.named.entry(name.clone());
+            known.or_insert_with(|| named.clone());
+        }
+        if let Some(recalled) = each.status.and_then(recall::recall) {
+            previous.decisions.insert(id.clone(), recalled);
+        }
+        snapshot.workloads.insert(id, each.validated.input.clone());
+    }
+    snapshot.tiers = tiers(considered);
+    let mut plan = decide_fleet(&snapshot, &policy, &previous, now);
+    plan.decisions.remove(&own)
+}
+
+/// The tiers that these workloads name. What their pods hold is not free, even where the tier was counted before they came.
+fn tiers(considered: &[Considered<'_>]) -> BTreeMap<String, TierState> {
+    let mut tiers: BTreeMap<String, TierState> = BTreeMap::new();
+    let mut unheld: BTreeMap<&String, u32> = BTreeMap::new();
+    for each in considered {
+        for (name, tier) in &each.validated.tiers {
+            let known = tiers.entry(name.clone());
+            known.or_insert_with(|| tier.clone());
+        }
+        for (name, devices) in &each.validated.devices {
+            unheld.entry(name).or_insert(*devices);
+        }
+    }
+    let current = considered
+        .iter()
+        .filter_map(|each| each.validated.input.current.as_ref());
+    for (name, held) in current.flat_map(|current| &current.held) {
+        if let Some(unheld) = unheld.get_mut(name) {
+            *unheld = unheld.saturating_sub(*held);
+        }
+    }
+    for (name, unheld) in unheld {
+        let free = tiers
+            .get_mut(name)
+            .and_then(|tier| tier.free_devices.as_mut());
+        if let Some(free) = free {
+            *free = unheld.min(*free);
+        }
+    }
+    tiers
 }
 
 /// Replicas of the hour, where hours are known that say more than the decision's assumed peak.
@@ -124,7 +202,7 @@ pub fn same(a: &StatusDecision, b: &StatusDecision) -> bool {
 }
 
 /// How the API spells a variant.
-pub(crate) fn name_of<T: Serialize>(value: T) -> String {
+pub fn name_of<T: Serialize>(value: T) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(name)) => name,
         _ => String::new(),

@@ -30,9 +30,33 @@ pub async fn dereference(
     workload: Arc<InferenceWorkload>,
     now: Timestamp,
 ) -> Facts {
+    let uid = workload.metadata.uid.clone().unwrap_or_default();
+    let children = children(context, &uid, now).await;
+    facts(context, workload, children, now)
+}
+
+/// Reads what concerns the decision for another workload: of its children the pods that it `has` alone.
+pub fn rival(
+    context: &Context,
+    workload: Arc<InferenceWorkload>,
+    has: Vec<Arc<Pod>>,
+    now: Timestamp,
+) -> Facts {
+    let children = Children {
+        pods: has,
+        ..Children::default()
+    };
+    facts(context, workload, children, now)
+}
+
+fn facts(
+    context: &Context,
+    workload: Arc<InferenceWorkload>,
+    children: Children,
+    now: Timestamp,
+) -> Facts {
     let stores = &context.stores;
     let spec = &workload.spec;
-    let uid = workload.metadata.uid.clone().unwrap_or_default();
     let locals = || {
         spec.targets
             .iter()
@@ -70,7 +94,6 @@ pub async fn dereference(
         .policy_ref
         .as_ref()
         .and_then(|policy| Stores::get(&stores.policies, None, &policy.name));
-    let children = children(context, &uid, now).await;
     let traffic = traffic(context, &workload, now);
     Facts {
         now,

@@ -7,7 +7,7 @@ mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use weir_crds::InferenceWorkload;
 use weir_crds::placement::{Phase, Placement};
 use weir_crds::quantity::{self, QuantityError};
@@ -18,15 +18,17 @@ use weir_crds::workload::{
 };
 use weir_placement::{
     Capability, CurrentPlacement, Demand, DemandFigures, DemandSource, Egress, MaintenanceWindow,
-    Millis, MinQuality, Mode, MovesElsewhere, Pattern, PendingMove, Percent, Policy,
-    RequestsPerMonth, Score, Seconds, SelfHosting, Substitution, TierState, Tokens, UnitError,
-    WindowError, WorkloadInput,
+    Millis, MinQuality, Mode, Pattern, PendingMove, Percent, Policy, RequestsPerMonth, Score,
+    Seconds, SelfHosting, Substitution, TierState, Tokens, UnitError, WindowError, WorkloadInput,
 };
 
 use super::facts::Facts;
 use super::moves::Rules;
 
 pub(crate) use targets::{fresh_until, healthy, is_fresh};
+
+/// How long a new workload waits for the objects that it refers to: they are often created in one go.
+const REFERENCE_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a workload is decided by.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +37,8 @@ pub struct Validated {
     pub input: WorkloadInput,
     /// The tiers that it names.
     pub tiers: BTreeMap<String, TierState>,
-    /// What other workloads have used of the policy's move budget; filled in where it has one.
-    pub elsewhere: Vec<MovesElsewhere>,
+    /// How many devices those have, free or not; a tier is absent where that is unknown.
+    pub devices: BTreeMap<String, u32>,
     /// The policy that governs it.
     pub policy: Policy,
     /// What the spec says about moves.
@@ -158,7 +160,7 @@ pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
     Ok(Validated {
         input,
         tiers,
-        elsewhere: Vec::new(),
+        devices: targets::devices(facts),
         policy,
         rules,
         unresolved,
@@ -286,6 +288,15 @@ fn current(facts: &Facts, placement: &Placement) -> CurrentPlacement {
             decision_id: placement.decision_id.clone(),
         }),
     }
+}
+
+/// Objects that are applied together arrive one by one; deciding on half of them would place and then move.
+pub(super) fn waits_for_references(facts: &Facts, validated: &Validated) -> bool {
+    let created = facts.workload.metadata.creation_timestamp.as_ref();
+    let age = created.map(|created| facts.now.duration_since(created.0));
+    facts.placement().is_none()
+        && !validated.pending.is_empty()
+        && age.is_some_and(|age| age < REFERENCE_PATIENCE)
 }
 
 /// Whether a move is in progress and not going back.

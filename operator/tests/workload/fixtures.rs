@@ -81,6 +81,11 @@ impl Cluster {
         self.set_status("inferencepricebooks", "", "prices", status);
     }
 
+    /// Sets how many devices of the tier are free, as its controller would.
+    pub fn set_free(&self, free: u32) {
+        self.set_status("gputiers", "", "cpu", json!({"free": free}));
+    }
+
     fn set_status(&self, resource: &str, namespace: &str, name: &str, status: Value) {
         let request = weir_simapi::RequestInfo {
             actor: "controller".into(),
@@ -110,6 +115,21 @@ impl Cluster {
             name: name.into(),
             content_type: "application/merge-patch+json".into(),
             body,
+            ..weir_simapi::RequestInfo::default()
+        };
+        self.api.handle(&request).expect("is accepted");
+    }
+
+    /// Deletes a workload as a user would.
+    pub fn delete(&self, name: &str) {
+        let request = weir_simapi::RequestInfo {
+            actor: "user".into(),
+            verb: "delete".into(),
+            group: "inference.weir.dev".into(),
+            version: "v1alpha1".into(),
+            resource: "inferenceworkloads".into(),
+            namespace: "team".into(),
+            name: name.into(),
             ..weir_simapi::RequestInfo::default()
         };
         self.api.handle(&request).expect("is accepted");

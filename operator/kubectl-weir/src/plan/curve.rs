@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use weir_operator::workload::decide::decide;
+use weir_operator::workload::decide::Considered;
 use weir_operator::workload::validate::Validated;
 use weir_placement::{Decision, DemandSource, Location, RequestsPerMonth};
 
@@ -90,7 +90,7 @@ fn at(validated: &Validated, decision: &Decision, requests: u64, now: Timestamp)
     demand.source = DemandSource::Declared;
     demand.declared = decision.inputs.demand.clone();
     demand.declared.requests_per_month = Some(RequestsPerMonth::new(requests).ok()?);
-    let there = decide("", &validated, None, now)?;
+    let there = Considered::new("", &validated, None).decide_alone(now)?;
     let cheapest = |location| {
         let candidates = there.candidates.iter();
         let of_side = candidates.filter(|candidate| candidate.location == location);

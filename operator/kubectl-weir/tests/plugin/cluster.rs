@@ -185,6 +185,23 @@ async fn explain_tells_what_has_changed_since_the_decision() {
 }
 
 #[tokio::test]
+async fn explain_does_not_repeat_what_was_lost_to_other_workloads() {
+    let api = placed().await;
+    let workloads = "inferenceworkloads.inference.weir.dev";
+    let mut status = api.object(workloads, "team", "chat").expect("exists")["status"].clone();
+    let decision = &mut status["decision"];
+    decision["reason"] = json!("OthersSaveMore");
+    decision["target"] = json!("mini");
+    decision["candidates"][0]["rejectedBy"] =
+        json!([{"gate": "Capacity", "reason": "NoFreeDevice", "message": "others save more"}]);
+    set_status(&api, "inferenceworkloads", "team", "chat", &status);
+    let text = output(&api, "explain chat").await;
+    assert!(text.contains("live objects: the same."), "{text}");
+    let told = "not repeated: what other workloads save with the same devices";
+    assert!(text.contains(told), "{text}");
+}
+
+#[tokio::test]
 async fn a_workload_without_a_decision_is_told_as_such() {
     let api = cluster();
     api.seed(&chat()).expect("seeds");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kubectl_weir::files;
 use serde_json::{Value, json};
 use weir_crds::{GPUTier, InferencePriceBook};
-use weir_operator::workload::decide::{decide, render};
+use weir_operator::workload::decide::{Considered, render};
 use weir_operator::workload::facts::{Children, Facts, Traffic};
 use weir_operator::workload::moves::Acknowledgement;
 use weir_operator::workload::validate::validate;
@@ -189,7 +189,9 @@ async fn a_plan_of_an_example_is_what_the_operator_decides() {
         let name = plan["name"].as_str().expect("a name");
         let validated = validate(&facts(name)).expect("valid");
         assert_eq!(validated.unresolved, Vec::new());
-        let decision = decide("", &validated, None, now()).expect("decides");
+        let decision = Considered::new("", &validated, None)
+            .decide_alone(now())
+            .expect("decides");
         let mut decided = json!(render(&decision, None, now()));
         let mut planned = plan["decision"].clone();
         for decision in [&mut decided, &mut planned] {

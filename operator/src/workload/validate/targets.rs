@@ -1,6 +1,7 @@
 //! Targets and tiers as the decision sees them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_crds::model::ModelProfileSpec;
@@ -328,6 +329,15 @@ pub(super) fn tiers(
         tiers.insert(name.clone(), tier_state(tier, utilization));
     }
     tiers
+}
+
+/// How many devices the tiers have.
+pub(super) fn devices(facts: &Facts) -> BTreeMap<String, u32> {
+    let counted = |(name, tier): (&String, &Arc<GPUTier>)| {
+        let devices = tier.status.as_ref()?.devices?;
+        Some((name.clone(), u32::try_from(devices).ok()?))
+    };
+    facts.tiers.iter().filter_map(counted).collect()
 }
 
 fn tier_state(tier: &GPUTier, utilization: Utilization) -> TierState {

@@ -1,0 +1,228 @@
+//! Decides about a workload alone, and where that would take devices of a scarce tier together with its rivals: the workloads
+//! that name a scarce tier in common with it, directly or by way of others. A tier is scarce when all that may ask for it are
+//! more than are free. Rivals are read anew each time, so nothing is remembered that could be old or half there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use weir_crds::{InferenceWorkload, names};
+use weir_placement::{Decision, Outcome, devices_taken};
+
+use super::decide::{self, Considered};
+use super::validate::{self, Validated};
+use super::{Pass, dereference, elsewhere};
+use crate::context::Context;
+use crate::stores::Stores;
+
+/// Another workload, as far as its decision needs it.
+struct Rival {
+    workload: Arc<InferenceWorkload>,
+    validated: Validated,
+}
+
+impl Pass<'_> {
+    /// Under a move budget workloads are decided one at a time, each knowing what the others have used.
+    pub(super) fn decide(&self, validated: &Validated) -> Option<Decision> {
+        let status = self.facts.workload.status.as_ref();
+        let own = Considered::new(self.facts.uid(), validated, status);
+        if decide::budgets(&[own]).is_empty() {
+            return self.decide_among(own, &BTreeSet::new());
+        }
+        self.reconciler.memory.one_at_a_time(own.uid, |told| {
+            let decision = self.decide_among(own, told);
+            let outcome = decision.as_ref().map(|decision| decision.outcome);
+            (decision, outcome == Some(Outcome::Move))
+        })
+    }
+
+    fn decide_among(&self, own: Considered<'_>, told: &BTreeSet<String>) -> Option<Decision> {
+        let context = &self.reconciler.context;
+        let now = self.facts.now;
+        let decide = |considered: &[Considered<'_>]| {
+            let all = || context.stores.workloads.state();
+            let here = considered.iter().map(|each| each.uid).collect();
+            let policies = decide::budgets(considered);
+            let elsewhere = elsewhere::elsewhere(all, &policies, (&here, told), now);
+            decide::decide(considered, elsewhere, now)
+        };
+        let alone = decide(&[own])?;
+        let Some((tier, _)) = devices_taken(&own.validated.input, &alone) else {
+            return Some(alone);
+        };
+        let rivals = rivals(context, (own.uid, tier), now);
+        if rivals.is_empty() {
+            return Some(alone);
+        }
+        let others = rivals.iter().map(|rival| {
+            let status = rival.workload.status.as_ref();
+            Considered::new(uid_of(&rival.workload), &rival.validated, status)
+        });
+        decide(&iter::once(own).chain(others).collect::<Vec<_>>())
+    }
+}
+
+/// The rivals of the workload with `uid`, which is about to take devices of `tier`; those that cannot be decided about yet
+/// want none.
+fn rivals(context: &Context, (uid, tier): (&str, &str), now: Timestamp) -> Vec<Rival> {
+    let stores = &context.stores;
+    let mut all = stores.workloads.state();
+    all.retain(|workload| workload.metadata.deletion_timestamp.is_none());
+    let free = |tier: &str| {
+        Stores::get(&stores.tiers, None, tier)?
+            .status
+            .as_ref()?
+            .free
+    };
+    let found = contenders(&all, (uid, tier), free);
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let mut pods = pods_of(&found, stores.engine_pods.state());
+    let rival = |workload: &Arc<InferenceWorkload>| {
+        let has = pods.remove(uid_of(workload)).unwrap_or_default();
+        let facts = dereference::rival(context, Arc::clone(workload), has, now);
+        let validated = validate::validate(&facts).ok()?;
+        (!validate::waits_for_references(&facts, &validated)).then(|| Rival {
+            workload: Arc::clone(workload),
+            validated,
+        })
+    };
+    found.into_iter().filter_map(rival).collect()
+}
+
+fn uid_of(workload: &InferenceWorkload) -> &str {
+    workload.metadata.uid.as_deref().unwrap_or_default()
+}
+
+fn pods_of<'a>(
+    workloads: &[&'a Arc<InferenceWorkload>],
+    pods: Vec<Arc<Pod>>,
+) -> BTreeMap<&'a str, Vec<Arc<Pod>>> {
+    let none = |workload: &&'a Arc<InferenceWorkload>| (uid_of(workload), Vec::new());
+    let mut by_uid: BTreeMap<&str, Vec<Arc<Pod>>> = workloads.iter().map(none).collect();
+    for pod in pods {
+        let uid = pod.labels().get(names::LABEL_WORKLOAD_UID);
+        if let Some(of_workload) = uid.and_then(|uid| by_uid.get_mut(uid.as_str())) {
+            of_workload.push(pod);
+        }
+    }
+    by_uid
+}
+
+/// The tiers that a workload names, and the most devices that it may ask of each.
+fn asks(workload: &InferenceWorkload) -> BTreeMap<&str, i64> {
+    let mut asks = BTreeMap::new();
+    let targets = workload.spec.targets.iter();
+    for local in targets.filter_map(|target| target.local.as_ref()) {
+        for tier in &local.tiers {
+            let most = asks.entry(tier.as_str()).or_default();
+            *most = i64::from(local.scaling.max_replicas).max(*most);
+        }
+    }
+    asks
+}
+
+/// The workloads that contend with the one with `uid` once it wants devices of `tier`. `free`: devices of a tier that are
+/// free; a tier of which that is unknown has no limit.
+fn contenders<'a>(
+    all: &'a [Arc<InferenceWorkload>],
+    (uid, tier): (&str, &str),
+    free: impl Fn(&str) -> Option<i64>,
+) -> Vec<&'a Arc<InferenceWorkload>> {
+    let asked: Vec<_> = all.iter().map(|workload| asks(workload)).collect();
+    let mut total: BTreeMap<&str, i64> = BTreeMap::new();
+    for (tier, most) in asked.iter().flatten() {
+        let total = total.entry(tier).or_default();
+        *total = total.saturating_add(*most);
+    }
+    total.retain(|tier, asked| free(tier).is_some_and(|free| free < *asked));
+    let is_scarce = |tier: &&str| total.contains_key(tier);
+    let Some((tier, _)) = total.get_key_value(tier) else {
+        return Vec::new();
+    };
+    let mut contested = BTreeSet::from([*tier]);
+    let mut others: Vec<_> = all.iter().zip(&asked).collect();
+    let mut found = Vec::new();
+    loop {
+        let contends = |(_, asks): &(_, &BTreeMap<&str, i64>)| {
+            asks.keys().any(|tier| contested.contains(tier))
+        };
+        let (more, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(contends);
+        others = rest;
+        if more.is_empty() {
+            break;
+        }
+        for (workload, asks) in more {
+            contested.extend(asks.keys().copied().filter(is_scarce));
+            if uid_of(workload) != uid {
+                found.push(workload);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn workload(uid: &str, targets: &[(&[&str], i32)]) -> Arc<InferenceWorkload> {
+        let local = |(at, (tiers, most)): (usize, &(&[&str], i32))| -> Value {
+            json!({"name": format!("t{at}"), "local": {
+                "modelRef": {"name": "m"}, "tiers": tiers, "scaling": {"maxReplicas": most},
+            }})
+        };
+        let targets: Vec<Value> = targets.iter().enumerate().map(local).collect();
+        let workload = json!({
+            "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkload",
+            "metadata": {"name": uid, "uid": uid}, "spec": {"targets": targets},
+        });
+        Arc::new(serde_json::from_value(workload).expect("a workload"))
+    }
+
+    fn found(all: &[Arc<InferenceWorkload>], tier: &str, free: &[(&str, i64)]) -> Vec<String> {
+        let free: BTreeMap<&str, i64> = free.iter().copied().collect();
+        let found = contenders(all, ("own", tier), |tier| free.get(tier).copied());
+        found.into_iter().map(|each| each.name_any()).collect()
+    }
+
+    #[test]
+    fn where_there_is_room_for_all_that_may_ask_nobody_contends() {
+        let fleet = [
+            workload("own", &[(&["a"], 2)]),
+            workload("other", &[(&["a"], 3)]),
+        ];
+        assert!(found(&fleet, "a", &[("a", 5)]).is_empty());
+        assert_eq!(found(&fleet, "a", &[("a", 4)]), ["other"]);
+        assert!(found(&fleet, "a", &[]).is_empty());
+    }
+
+    #[test]
+    fn a_workload_asks_for_the_most_that_one_of_its_targets_may_have() {
+        let fleet = [workload("own", &[(&["a"], 2), (&["a", "b"], 3)])];
+        assert_eq!(asks(&fleet[0]), BTreeMap::from([("a", 3), ("b", 3)]));
+    }
+
+    #[test]
+    fn rivals_of_rivals_contend_by_way_of_scarce_tiers_only() {
+        let fleet = [
+            workload("own", &[(&["a"], 1)]),
+            workload("near", &[(&["a", "b", "wide"], 1)]),
+            workload("far", &[(&["b"], 1)]),
+            workload("apart", &[(&["wide"], 1)]),
+            workload("cloud", &[]),
+        ];
+        let free = [("a", 1), ("b", 1), ("wide", 9)];
+        assert_eq!(found(&fleet, "a", &free), ["near", "far"]);
+        assert_eq!(
+            found(&fleet, "a", &[("a", 1), ("b", 2), ("wide", 9)]),
+            ["near"]
+        );
+    }
+}
