@@ -6,10 +6,12 @@ use prometheus::{
     Counter, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+use weir_placement::{Competition, Goal};
 
 const DURATION_BUCKETS: [f64; 11] = [
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
+const GAP_BUCKETS: [f64; 5] = [0.0, 0.0001, 0.001, 0.01, 0.1];
 
 /// The operator's metrics. Labels are bounded: kinds, verbs, codes, reasons.
 pub struct Metrics {
@@ -42,6 +44,8 @@ pub struct Metrics {
     pub telemetry_dropped: IntCounterVec,
     /// Decisions by outcome.
     pub decisions: IntCounterVec,
+    /// How much of the bound on savings the plan for scarce devices may miss, at each decision in which workloads competed.
+    pub assignment_gap: HistogramVec,
     /// Ended moves by result (`completed`, `rolled-back`).
     pub moves: IntCounterVec,
     /// Seconds from the order of the oldest route step that is not acknowledged, by plane; 0 when all are.
@@ -96,6 +100,7 @@ impl Metrics {
                 "weir_operator_reconcile_duration_seconds",
                 "Duration of reconciles.",
                 &["controller"],
+                &DURATION_BUCKETS,
             ),
             queue_depth: int_gauges(
                 r,
@@ -157,6 +162,13 @@ impl Metrics {
                 "Decisions by outcome.",
                 &["outcome"],
             ),
+            assignment_gap: histograms(
+                r,
+                "weir_operator_assignment_gap_ratio",
+                "How much of the bound the plan for scarce devices may miss; 0 means that no plan is better.",
+                &["goal"],
+                &GAP_BUCKETS,
+            ),
             moves: counters(
                 r,
                 "weir_operator_moves_total",
@@ -204,6 +216,16 @@ impl Metrics {
     pub fn decided(&self, outcome: &str) {
         self.decisions.with_label_values(&[outcome]).inc();
         self.last_decision.set(unix_seconds());
+    }
+
+    /// Notes how good the plan is for workloads that competed for devices.
+    pub(crate) fn competed(&self, competition: &Competition) {
+        let goal = match competition.goal {
+            Goal::Serve => "serve",
+            Goal::Save => "save",
+        };
+        let gap = competition.gap_parts_per_million as f64 / 1e6;
+        self.assignment_gap.with_label_values(&[goal]).observe(gap);
     }
 
     /// Notes a request to the API server.
@@ -272,8 +294,14 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Gauge
     register(registry, GaugeVec::new(Opts::new(name, help), labels))
 }
 
-fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec());
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    buckets: &[f64],
+) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     register(registry, HistogramVec::new(options, labels))
 }
 

@@ -13,7 +13,7 @@ use weir_crds::InferenceWorkloadStatus;
 use weir_crds::decision::Decision as StatusDecision;
 use weir_placement::{
     Decision, FleetSnapshot, HourHistory, HourlySplit, MoveBudget, MovesElsewhere, Outcome,
-    PlacementPolicy, Plan, TierState, WorkloadId, decide as decide_fleet, split_hour,
+    PlacementPolicy, Plan, Policy, TierState, WorkloadId, decide as decide_fleet, split_hour,
 };
 
 use super::moves::{Wish, WishedTarget};
@@ -48,7 +48,8 @@ impl<'a> Considered<'a> {
 
     /// Decides for it without a look at others.
     pub fn decide_alone(self, now: Timestamp) -> Option<Decision> {
-        decide(&[self], Vec::new(), now)
+        let mut plan = decide(&[self], Vec::new(), now);
+        plan.decisions.remove(&WorkloadId::from(self.uid))
     }
 }
 
@@ -63,23 +64,25 @@ pub fn budgets<'a>(considered: &[Considered<'a>]) -> BTreeSet<&'a str> {
     considered.iter().filter_map(limited).collect()
 }
 
-/// Decides for the first of `considered`. The others are those that may want the same devices; whoever wants none counts
-/// through what its pods leave free of the tiers and what it has used of the policy's move budget (`elsewhere`), so that a
-/// decision depends on what is in the cluster and not on the order in which workloads are looked at.
+/// The plan for a workload that is asked about and those that may want the same devices. Whoever wants none counts through
+/// what its pods leave free of the tiers and what it has used of the policy's move budget (`elsewhere`), so that a decision
+/// depends on what is in the cluster and not on the order in which workloads are looked at.
 pub fn decide(
     considered: &[Considered<'_>],
     elsewhere: Vec<MovesElsewhere>,
     now: Timestamp,
-) -> Option<Decision> {
-    let own = WorkloadId::from(considered.first()?.uid);
+) -> Plan {
     let mut snapshot = FleetSnapshot {
+        tiers: tiers(considered),
         elsewhere,
         ..FleetSnapshot::default()
     };
-    let mut policy = considered.first()?.validated.policy.clone();
+    let mut policy = Policy::default();
     let mut previous = Plan::default();
     for each in considered {
         let id = WorkloadId::from(each.uid);
+        // The default is the built-in one for everybody.
+        policy.default = each.validated.policy.default.clone();
         for (name, named) in &each.validated.policy.named {
             let known = policy.named.entry(name.clone());
             known.or_insert_with(|| named.clone());
@@ -89,9 +92,7 @@ pub fn decide(
         }
         snapshot.workloads.insert(id, each.validated.input.clone());
     }
-    snapshot.tiers = tiers(considered);
-    let mut plan = decide_fleet(&snapshot, &policy, &previous, now);
-    plan.decisions.remove(&own)
+    decide_fleet(&snapshot, &policy, &previous, now)
 }
 
 /// The tiers that these workloads name. What their pods hold is not free, even where the tier was counted before they came.

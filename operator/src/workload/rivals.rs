@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use weir_crds::{InferenceWorkload, names};
-use weir_placement::{Decision, Outcome, devices_taken};
+use weir_placement::{Decision, Outcome, WorkloadId, devices_taken};
 
 use super::decide::{self, Considered};
 use super::validate::{self, Validated};
@@ -49,7 +49,8 @@ impl Pass<'_> {
             let elsewhere = elsewhere::elsewhere(all, &policies, (&here, told), now);
             decide::decide(considered, elsewhere, now)
         };
-        let alone = decide(&[own])?;
+        let id = WorkloadId::from(own.uid);
+        let alone = decide(&[own]).decisions.remove(&id)?;
         let Some((tier, _)) = devices_taken(&own.validated.input, &alone) else {
             return Some(alone);
         };
@@ -61,7 +62,11 @@ impl Pass<'_> {
             let status = rival.workload.status.as_ref();
             Considered::new(uid_of(&rival.workload), &rival.validated, status)
         });
-        decide(&iter::once(own).chain(others).collect::<Vec<_>>())
+        let mut plan = decide(&iter::once(own).chain(others).collect::<Vec<_>>());
+        for competition in &plan.competitions {
+            context.metrics.competed(competition);
+        }
+        plan.decisions.remove(&id)
     }
 }
 

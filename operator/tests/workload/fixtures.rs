@@ -39,6 +39,7 @@ pub struct Gateways {
 
 /// A running operator, as far as workloads go.
 pub struct Operator {
+    pub metrics: Arc<Metrics>,
     stop: CancellationToken,
     task: JoinHandle<()>,
     _tasks: JoinSet<()>,
@@ -81,9 +82,10 @@ impl Cluster {
         self.set_status("inferencepricebooks", "", "prices", status);
     }
 
-    /// Sets how many devices of the tier are free, as its controller would.
-    pub fn set_free(&self, free: u32) {
-        self.set_status("gputiers", "", "cpu", json!({"free": free}));
+    /// Sets how many devices the tier has, and how many are free, as its controller would.
+    pub fn set_devices(&self, devices: u32, free: u32) {
+        let status = json!({"devices": devices, "free": free});
+        self.set_status("gputiers", "", "cpu", status);
     }
 
     fn set_status(&self, resource: &str, namespace: &str, name: &str, status: Value) {
@@ -150,7 +152,7 @@ impl Cluster {
             stores,
             telemetry: telemetry.clone(),
             events: Events::start(client.clone(), actor, Arc::clone(&metrics)),
-            metrics,
+            metrics: Arc::clone(&metrics),
             client_keys: ClientKeyRoot::new([7; 32]),
             client,
         };
@@ -162,6 +164,7 @@ impl Cluster {
         let stop = CancellationToken::new();
         let task = tokio::spawn(workload::controller::run(context, stop.clone()));
         Operator {
+            metrics,
             stop,
             task,
             _tasks: tasks,
