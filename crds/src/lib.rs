@@ -7,6 +7,7 @@
 
 pub mod condition;
 pub mod decision;
+pub mod demand;
 pub mod model;
 pub mod names;
 pub mod node;
@@ -21,6 +22,7 @@ pub mod workload;
 pub mod workload_status;
 
 pub use condition::{ConditionStatus, Conditions};
+pub use demand::{InferenceDemand, InferenceDemandSpec, InferenceDemandStatus};
 pub use model::{ModelProfile, ModelProfileSpec, ModelProfileStatus};
 pub use node::{GPUNode, GPUNodeSpec, GPUNodeStatus};
 pub use policy::{InferencePlacementPolicy, InferencePlacementPolicySpec};
@@ -38,6 +40,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![
         GPUNode::crd(),
         GPUTier::crd(),
+        InferenceDemand::crd(),
         InferencePlacementPolicy::crd(),
         InferencePriceBook::crd(),
         InferenceProvider::crd(),

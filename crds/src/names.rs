@@ -53,6 +53,8 @@ pub const MANAGER_CHILDREN: &str = "weir-operator";
 pub const MANAGER_PLACEMENT: &str = "weir-operator-placement";
 /// Field manager of the rest of every status that the operator writes.
 pub const MANAGER_STATUS: &str = "weir-operator-status";
+/// Field manager of the records of observed demand.
+pub const MANAGER_DEMAND: &str = "weir-operator-demand";
 /// Field manager of the agents.
 pub const MANAGER_AGENT: &str = "weir-node-agent";
 
@@ -94,6 +96,11 @@ pub fn key_secret_name(workload: &str, uid: &str, counter: u32) -> String {
         n => format!("{}-key-{n}", uid8(uid)),
     };
     suffixed(workload, &suffix)
+}
+
+/// Name of the record of a workload's observed demand: `<workload>-<uid8>`.
+pub fn demand_name(workload: &str, uid: &str) -> String {
+    suffixed(workload, &uid8(uid))
 }
 
 /// A label value for any object name: itself, or shortened with a hash of the whole.
@@ -141,6 +148,7 @@ mod tests {
         );
         assert_eq!(key_secret_name("chat", UID, 0), "chat-0f9c2b1e-key");
         assert_eq!(key_secret_name("chat", UID, 2), "chat-0f9c2b1e-key-2");
+        assert_eq!(demand_name("chat", UID), "chat-0f9c2b1e");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 use weir_crds::{
-    GPUTier, InferencePlacementPolicy, InferencePriceBook, InferenceProvider, InferenceWorkload,
-    ModelProfile,
+    GPUTier, InferenceDemand, InferencePlacementPolicy, InferencePriceBook, InferenceProvider,
+    InferenceWorkload, ModelProfile,
 };
 
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
@@ -185,6 +185,25 @@ fn a_move_budget_has_a_limit(#[case] budget: Value, #[case] admitted: bool) {
     });
     let policy: InferencePlacementPolicy = serde_json::from_value(policy).expect("a policy");
     assert_eq!(policy.validate_cel().is_ok(), admitted);
+}
+
+#[rstest]
+#[case("2026-11-25T13:00:00Z", json!([5, 0]), true)]
+#[case("2026-11-25T13:00:00Z", json!([5]), false)]
+#[case("2026-11-25T13:01:00Z", json!([5, 0]), false)]
+fn recorded_hours_are_whole_and_have_every_count(
+    #[case] start: &str,
+    #[case] output: Value,
+    #[case] admitted: bool,
+) {
+    let run = json!({"start": start, "requests": [1, 0], "inputTokens": [10, 0], "cachedInputTokens": [10, 0],
+        "outputTokens": output});
+    let record = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceDemand", "metadata": {"name": "d"}, "spec": {},
+        "status": {"runs": [run]},
+    });
+    let record: InferenceDemand = serde_json::from_value(record).expect("a record");
+    assert_eq!(record.validate_cel().is_ok(), admitted);
 }
 
 #[test]
