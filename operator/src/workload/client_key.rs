@@ -7,6 +7,7 @@ use weir_crds::workload_status::{ClientKey, Endpoint};
 use weir_crds::{InferenceWorkload, names};
 
 use super::build::owner;
+use super::labels;
 use crate::ca::ClientKeyRoot;
 
 /// How often the key was rotated, as the annotation says. What is not a number counts as none.
@@ -39,15 +40,6 @@ pub fn client_key(
     let counter = counter(workload);
     let key = root.derive(uid, counter);
     let secret_name = names::key_secret_name(name, uid, counter);
-    let labels = [
-        (names::LABEL_NAME, "weir".to_owned()),
-        (
-            names::LABEL_MANAGED_BY,
-            names::MANAGED_BY_OPERATOR.to_owned(),
-        ),
-        (names::LABEL_WORKLOAD, names::label_value(name)),
-        (names::LABEL_WORKLOAD_UID, uid.to_owned()),
-    ];
     let data = [
         (names::CLIENT_KEY_DATA, key.text.into_bytes()),
         (names::CLIENT_URL_DATA, endpoint.url.clone().into_bytes()),
@@ -56,7 +48,7 @@ pub fn client_key(
         metadata: ObjectMeta {
             name: Some(secret_name.clone()),
             namespace: meta.namespace.clone(),
-            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+            labels: Some(labels::of_workload(name, uid)),
             owner_references: Some(vec![owner(workload)]),
             ..ObjectMeta::default()
         },

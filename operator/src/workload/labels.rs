@@ -17,18 +17,26 @@ pub fn selector(uid: &str, target: &str) -> BTreeMap<String, String> {
 
 /// Every label of the children of a target.
 pub fn all(workload: &str, uid: &str, target: &str) -> BTreeMap<String, String> {
-    let mut labels = selector(uid, target);
-    let fixed = [
+    let mut labels = of_workload(workload, uid);
+    labels.extend(selector(uid, target));
+    let component = names::COMPONENT_ENGINE.to_owned();
+    labels.insert(names::LABEL_COMPONENT.to_owned(), component);
+    labels
+}
+
+/// The labels of what belongs to a workload and to no target of it.
+pub fn of_workload(workload: &str, uid: &str) -> BTreeMap<String, String> {
+    [
         (names::LABEL_NAME, "weir".to_owned()),
-        (names::LABEL_COMPONENT, names::COMPONENT_ENGINE.to_owned()),
         (
             names::LABEL_MANAGED_BY,
             names::MANAGED_BY_OPERATOR.to_owned(),
         ),
         (names::LABEL_WORKLOAD, names::label_value(workload)),
-    ];
-    labels.extend(fixed.map(|(key, value)| (key.to_owned(), value)));
-    labels
+        (names::LABEL_WORKLOAD_UID, uid.to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }
 
 /// The target that a child belongs to.
