@@ -143,15 +143,17 @@ impl Telemetry {
     }
 
     /// Hours of a workload that are known: every gateway that served in them was heard, or told of them later. An hour
-    /// without traffic is zero; one that is not known is not there.
+    /// without traffic is zero; one that is not known is not there. `recorded` gives what was known before this replica
+    /// led, and is asked once for a workload.
     pub fn hours(
         &self,
         plane: Plane,
         uid: &str,
-        created: Timestamp,
-        now: Timestamp,
-    ) -> HourHistory {
-        self.state().gateways.hours(uid, plane, created, now)
+        (created, now): (Timestamp, Timestamp),
+        recorded: impl FnOnce() -> HourHistory,
+    ) -> Arc<HourHistory> {
+        let gateways = &mut self.state().gateways;
+        gateways.hours(uid, plane, (created, now), recorded)
     }
 
     /// When a request of the workload was last metered, to the minute; `None` when none is remembered.

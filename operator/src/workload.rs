@@ -134,7 +134,7 @@ impl Pass<'_> {
             return Ok(Requeue::OnChange);
         };
         let spills = self.facts.workload.spec.traffic.spillover.enabled;
-        let metered = (&self.facts.traffic.hours, spills);
+        let metered = (self.facts.traffic.hours.as_ref(), spills);
         let split = decide::split(&decision, &validated, metered, self.facts.now);
         let wish = decide::wish(&decision, split.as_ref());
         let history = previous_status.map_or(&[][..], |status| &status.history);

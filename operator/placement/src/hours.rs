@@ -116,6 +116,12 @@ impl HourHistory {
         new
     }
 
+    /// Whether hours are here that are too old in the hour `now`.
+    pub fn is_older_than_kept(&self, now: Hour) -> bool {
+        let oldest = self.hours.keys().next();
+        oldest.is_some_and(|oldest| *oldest < now.plus(-HOURS_KEPT))
+    }
+
     /// Forgets hours that are too old in the hour `now`.
     pub fn forget_old(&mut self, now: Hour) {
         self.hours = self.hours.split_off(&now.plus(-HOURS_KEPT));

@@ -6,6 +6,7 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -86,7 +87,7 @@ pub(super) struct Gateways {
     /// What runs that ended had counted.
     retired: BTreeMap<RowKey, CounterSums>,
     retired_minutes: BTreeMap<String, Minutes>,
-    histories: BTreeMap<String, HourHistory>,
+    histories: BTreeMap<String, Arc<HourHistory>>,
     ended: Vec<Ended>,
     first_seen: BTreeMap<String, Timestamp>,
     wakes: BTreeMap<(String, String), Timestamp>,

@@ -12,7 +12,7 @@ use kube::{Api, Resource, ResourceExt};
 use weir_crds::tier::Sharing;
 use weir_crds::usage::Usage;
 use weir_crds::{GPUTier, InferenceWorkload};
-use weir_placement::{Percent, Utilization};
+use weir_placement::{HourHistory, Percent, Utilization};
 
 use super::facts::{Children, Facts, TargetTraffic, Traffic};
 use super::moves::Acknowledgement;
@@ -219,7 +219,7 @@ fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> T
     let plane = Plane::from(workload.spec.data_policy.egress);
     let created = workload.metadata.creation_timestamp.as_ref();
     let hours = created
-        .map(|created| telemetry.hours(plane, uid, created.0, now))
+        .map(|created| telemetry.hours(plane, uid, (created.0, now), HourHistory::default))
         .unwrap_or_default();
     let hourly = hours.observed();
     let placement = workload

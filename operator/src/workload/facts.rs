@@ -65,7 +65,7 @@ pub struct Traffic {
     /// Demand as far as it was metered.
     pub demand: Option<ObservedDemand>,
     /// Hours that are known.
-    pub hours: HourHistory,
+    pub hours: Arc<HourHistory>,
     /// What was metered since the operator leads, to be added to what status has.
     pub usage: Option<Usage>,
 }

@@ -1,6 +1,7 @@
 //! Which hours of a workload are known: those in which every gateway that served was heard, or told it later.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_placement::{Hour, HourHistory, HourSums};
@@ -75,21 +76,25 @@ fn mask(hour: i64, is_meant: impl Fn(i64) -> bool) -> u64 {
 
 impl Gateways {
     /// The workload's known hours, those that are over now among them. `created`: when the workload came to be.
+    /// `recorded` is asked once, at the first look: what an earlier operator knew comes before what rings tell.
     pub fn hours(
         &mut self,
         uid: &str,
         plane: Plane,
-        created: Timestamp,
-        now: Timestamp,
-    ) -> HourHistory {
-        let mut history = self.histories.remove(uid).unwrap_or_default();
-        history.forget_old(Hour::of(now));
+        (created, now): (Timestamp, Timestamp),
+        recorded: impl FnOnce() -> HourHistory,
+    ) -> Arc<HourHistory> {
+        let known = self.histories.remove(uid);
+        let mut history = known.unwrap_or_else(|| Arc::new(recorded()));
+        if history.is_older_than_kept(Hour::of(now)) {
+            Arc::make_mut(&mut history).forget_old(Hour::of(now));
+        }
         if self.first_seen.contains_key(uid) {
             for (hour, sums) in self.closed(uid, plane, (created, now), &history) {
-                history.record(hour, sums);
+                Arc::make_mut(&mut history).record(hour, sums);
             }
-            self.histories.insert(uid.to_owned(), history.clone());
         }
+        self.histories.insert(uid.to_owned(), Arc::clone(&history));
         history
     }
 

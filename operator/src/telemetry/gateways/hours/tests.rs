@@ -2,6 +2,7 @@ use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::json;
 use tokio::time::Instant;
+use weir_placement::HOURS_KEPT;
 use weir_proto::{Acknowledgement, GatewayReport, Minute};
 
 use super::*;
@@ -74,8 +75,17 @@ fn requests(history: &HourHistory) -> Vec<u64> {
     history.iter().map(|(_, sums)| sums.requests).collect()
 }
 
+fn look(
+    gateways: &mut Gateways,
+    now: Timestamp,
+    recorded: impl FnOnce() -> HourHistory,
+) -> Arc<HourHistory> {
+    let ages = (Timestamp::UNIX_EPOCH, now);
+    gateways.hours("w", Plane::Cloud, ages, recorded)
+}
+
 fn known(gateways: &mut Gateways, now: Timestamp) -> Vec<u64> {
-    requests(&gateways.hours("w", Plane::Cloud, Timestamp::UNIX_EPOCH, now))
+    requests(&look(gateways, now, HourHistory::default))
 }
 
 #[tokio::test]
@@ -108,9 +118,9 @@ async fn hours_before_the_process_or_the_workload_are_unknown() {
     let mut gateways = connected(&[("a", Some(20))], now);
     tell(&mut gateways, "a", 1, vec![minute(hour - 3_600, 5)], now);
     let created = Timestamp::from_second(hour - 7_000).unwrap();
-    let history = gateways.hours("w", Plane::Cloud, created, now);
+    let history = gateways.hours("w", Plane::Cloud, (created, now), HourHistory::default);
     assert_eq!(requests(&history), [5]);
-    let other_plane = gateways.hours("v", Plane::Local, created, now);
+    let other_plane = gateways.hours("v", Plane::Local, (created, now), HourHistory::default);
     assert_eq!(requests(&other_plane), [0; 0]);
 }
 
@@ -146,6 +156,46 @@ async fn an_hour_is_closed_two_minutes_after_its_end() {
     let at = |second| Timestamp::from_second(hour + second).unwrap();
     assert_eq!(known(&mut gateways, at(119)).len(), 0);
     assert_eq!(known(&mut gateways, at(120)).len(), 1);
+}
+
+fn recorded(hours: &[(i64, u64)]) -> HourHistory {
+    let mut history = HourHistory::default();
+    for (start, requests) in hours {
+        let sums = HourSums {
+            requests: *requests,
+            ..HourSums::default()
+        };
+        history.record(Hour::of(Timestamp::from_second(*start).unwrap()), sums);
+    }
+    history
+}
+
+#[tokio::test]
+async fn recorded_hours_come_before_the_rings_and_without_a_gateway() {
+    let (now, hour) = half_past();
+    let record = || recorded(&[(hour - 7_200, 3), (hour - 36_000, 4)]);
+    let mut gateways = connected(&[("a", Some(3))], now);
+    assert_eq!(requests(&look(&mut gateways, now, record)), [4, 3]);
+    let rows = vec![minute(hour - 7_200, 5), minute(hour - 3_600, 6)];
+    tell(&mut gateways, "a", 1, rows, now);
+    assert_eq!(known(&mut gateways, now), [4, 3, 6]);
+    let mut without = Gateways::default();
+    look(&mut without, now, record);
+    assert_eq!(known(&mut without, now), [4, 3]);
+}
+
+#[tokio::test]
+async fn a_record_is_asked_once_and_its_old_hours_are_forgotten() {
+    let (now, hour) = half_past();
+    let oldest = hour - HOURS_KEPT * 3_600;
+    let record = || recorded(&[(oldest, 1), (oldest - 3_600, 2)]);
+    let mut gateways = Gateways::default();
+    let first = look(&mut gateways, now, record);
+    assert_eq!(requests(&first), [1]);
+    let second = look(&mut gateways, now, || panic!("asked again"));
+    assert!(Arc::ptr_eq(&first, &second));
+    gateways.retain(|_| false);
+    assert_eq!(known(&mut gateways, now), [0; 0]);
 }
 
 proptest! {
