@@ -98,6 +98,9 @@ pub struct Settings {
     /// Writes to the API server in a second, over longer times.
     #[arg(long, env = "WEIR_WRITES_PER_SECOND", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub writes_per_second: u32,
+    /// A workload's observed hours are written to its InferenceDemand at most once in this time.
+    #[arg(long, env = "WEIR_DEMAND_RECORD_INTERVAL", default_value = "1h", value_parser = duration)]
+    pub demand_record_interval: Duration,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     #[arg(long, env = "WEIR_METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
     pub metrics_address: SocketAddr,

@@ -14,8 +14,8 @@ use kube::{Api, Client};
 use tokio::task::JoinSet;
 use weir_crds::names;
 use weir_crds::{
-    GPUNode, GPUTier, InferencePlacementPolicy, InferencePriceBook, InferenceProvider,
-    InferenceWorkload, ModelProfile,
+    GPUNode, GPUTier, InferenceDemand, InferencePlacementPolicy, InferencePriceBook,
+    InferenceProvider, InferenceWorkload, ModelProfile,
 };
 
 use crate::metrics::Metrics;
@@ -39,6 +39,8 @@ pub struct Stores {
     pub policies: Store<InferencePlacementPolicy>,
     /// All GPUNodes, which the agents write.
     pub gpu_nodes: Store<GPUNode>,
+    /// All InferenceDemands: what was known of demand before this replica led.
+    pub demands: Store<InferenceDemand>,
     /// Deployments that the operator made.
     pub deployments: Store<Deployment>,
     /// Services that the operator made.
@@ -83,6 +85,7 @@ impl Stores {
             models: reflecting.ours(Kind::Model, Api::all(client.clone())),
             policies: reflecting.ours(Kind::Policy, Api::all(client.clone())),
             gpu_nodes: reflecting.ours(Kind::GpuNode, Api::all(client.clone())),
+            demands: reflecting.ours(Kind::Demand, Api::all(client.clone())),
             deployments: reflecting.built_in(
                 Kind::Deployment,
                 Api::all(client.clone()),

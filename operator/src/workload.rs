@@ -7,6 +7,7 @@ mod children;
 pub mod client_key;
 pub mod controller;
 pub mod decide;
+pub mod demand_record;
 pub mod dereference;
 pub mod elsewhere;
 pub mod events;
@@ -172,6 +173,7 @@ impl Pass<'_> {
             held_until: advance.held_until,
         });
         self.publish(&facts.workload, &next, &advance).await?;
+        self.record_demand().await;
         secret?;
         let drain = validated.rules.drain;
         Ok(self.requeue((&next, drain), &decision, &advance, &problems))
@@ -330,6 +332,7 @@ impl Pass<'_> {
             decision.next_evaluation,
             usage,
             after_step(moves::ACK_TIMEOUT),
+            self.demand_due(),
         ];
         let earliest = deadlines
             .into_iter()

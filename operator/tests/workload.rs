@@ -2,6 +2,8 @@
 
 #[path = "workload/crashes.rs"]
 mod crashes;
+#[path = "workload/demand_records.rs"]
+mod demand_records;
 #[path = "workload/fixtures.rs"]
 mod fixtures;
 #[path = "workload/lives.rs"]

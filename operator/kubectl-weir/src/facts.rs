@@ -51,6 +51,7 @@ pub(crate) fn facts(
             targets: BTreeMap::new(),
             demand: None,
             hours: Default::default(),
+            unusable_record: None,
             usage: None,
         },
         workload: Arc::new(workload),

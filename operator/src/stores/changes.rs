@@ -28,6 +28,8 @@ pub enum Kind {
     Policy,
     /// GPUNode.
     GpuNode,
+    /// InferenceDemand.
+    Demand,
     /// A Deployment of ours.
     Deployment,
     /// A Service of ours.
@@ -55,6 +57,7 @@ impl Kind {
             Self::Model => "ModelProfile",
             Self::Policy => "InferencePlacementPolicy",
             Self::GpuNode => "GPUNode",
+            Self::Demand => "InferenceDemand",
             Self::Deployment => "Deployment",
             Self::Service => "Service",
             Self::EnginePod => "EnginePod",

@@ -274,7 +274,11 @@ fn is_denied(status: &kube::core::Status) -> bool {
         .any(|sign| status.message.contains(sign))
 }
 
-async fn delete_one<K>(client: &Client, namespace: &str, object: &K) -> Result<(), ApplyError>
+pub(super) async fn delete_one<K>(
+    client: &Client,
+    namespace: &str,
+    object: &K,
+) -> Result<(), ApplyError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone

@@ -11,9 +11,10 @@ use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use weir_crds::tier::Sharing;
 use weir_crds::usage::Usage;
-use weir_crds::{GPUTier, InferenceWorkload};
+use weir_crds::{GPUTier, InferenceWorkload, names};
 use weir_placement::{HourHistory, Percent, Utilization};
 
+use super::demand_record::{self, Unusable};
 use super::facts::{Children, Facts, TargetTraffic, Traffic};
 use super::moves::Acknowledgement;
 use crate::cli::Plane;
@@ -218,8 +219,16 @@ fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> T
     let uid = workload.metadata.uid.as_deref().unwrap_or_default();
     let plane = Plane::from(workload.spec.data_policy.egress);
     let created = workload.metadata.creation_timestamp.as_ref();
+    let mut unusable_record = None;
+    let mut recorded = || {
+        let recorded = recorded(&context.stores, workload, now);
+        recorded.unwrap_or_else(|unusable| {
+            unusable_record = Some(unusable);
+            HourHistory::default()
+        })
+    };
     let hours = created
-        .map(|created| telemetry.hours(plane, uid, (created.0, now), HourHistory::default))
+        .map(|created| telemetry.hours(plane, uid, (created.0, now), &mut recorded))
         .unwrap_or_default();
     let hourly = hours.observed();
     let placement = workload
@@ -264,8 +273,26 @@ fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> T
             .into(),
         demand: hourly.or_else(|| telemetry.demand(uid, now)),
         hours,
+        unusable_record,
         usage: usage(context, workload, uid),
     }
+}
+
+/// The hours that were known before this replica led; none without a record.
+fn recorded(
+    stores: &Stores,
+    workload: &InferenceWorkload,
+    now: Timestamp,
+) -> Result<HourHistory, Unusable> {
+    let uid = workload.metadata.uid.as_deref().unwrap_or_default();
+    let name = names::demand_name(&workload.name_any(), uid);
+    let record = Stores::get(&stores.demands, workload.namespace().as_deref(), &name);
+    let recorded = record.map(|record| demand_record::read(&record, uid, now));
+    let recorded = recorded.transpose();
+    if let Err(unusable) = &recorded {
+        tracing::warn!(workload = %workload.name_any(), %name, %unusable, "a record of demand is not used");
+    }
+    recorded.map(Option::unwrap_or_default)
 }
 
 impl From<Acknowledged> for Acknowledgement {

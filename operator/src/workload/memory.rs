@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 use weir_crds::InferenceWorkload;
@@ -13,6 +14,9 @@ use weir_crds::usage::Usage;
 pub(super) const SECRET_INTERVAL: Duration = Duration::from_secs(600);
 /// A watch that lags behind our own writes for longer than this is not waited for: the version check guards writes.
 const OWN_WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A record of demand that could not be written is tried again after this.
+const DEMAND_AGAIN: Duration = Duration::from_secs(60);
 
 /// A move that was decided is seen in the store within this time, or was not written.
 const MOVE_PATIENCE: Duration = Duration::from_secs(30);
@@ -29,6 +33,9 @@ struct OfWorkload {
     secret: Option<(String, Instant)>,
     written: Option<(u64, Instant)>,
     usage_base: Option<Usage>,
+    /// Since when a turn to write the record of demand counts: the last one, or the first look.
+    demand_since: Option<Timestamp>,
+    demand_failed: Option<Timestamp>,
 }
 
 impl Memory {
@@ -78,6 +85,36 @@ impl Memory {
             told.insert(uid.to_owned(), Instant::now());
         }
         decided
+    }
+
+    /// When the record of demand is due: at the first turn after the last one, or after the first look. One that could
+    /// not be written is due a little later.
+    pub fn demand_due(
+        &self,
+        uid: &str,
+        now: Timestamp,
+        turn_after: impl FnOnce(Timestamp) -> Timestamp,
+    ) -> Timestamp {
+        let mut known = self.lock();
+        let known = known.entry(uid.to_owned()).or_default();
+        let since = *known.demand_since.get_or_insert(now);
+        // A clock that was set back would otherwise be waited for.
+        match known.demand_failed {
+            Some(failed) => failed.min(now) + DEMAND_AGAIN,
+            None => turn_after(since.min(now)),
+        }
+    }
+
+    /// Notes that the turn was taken, whether there was something to write or not.
+    pub fn demand_done(&self, uid: &str, now: Timestamp) {
+        let mut known = self.lock();
+        let known = known.entry(uid.to_owned()).or_default();
+        (known.demand_since, known.demand_failed) = (Some(now), None);
+    }
+
+    /// Notes that the record could not be written.
+    pub fn demand_failed(&self, uid: &str, now: Timestamp) {
+        self.lock().entry(uid.to_owned()).or_default().demand_failed = Some(now);
     }
 
     /// Notes the version that our write gave.
@@ -131,6 +168,22 @@ mod tests {
         assert_eq!(others("c", false), 1);
         tokio::time::advance(MOVE_PATIENCE).await;
         assert_eq!(others("b", false), 0);
+    }
+
+    #[test]
+    fn a_record_of_demand_is_due_once_a_turn_and_a_minute_after_a_failure() {
+        let memory = Memory::default();
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let turn = |since: Timestamp| at(since.as_second() / 100 * 100 + 100);
+        let due = |now| memory.demand_due("u", at(now), turn).as_second();
+        assert_eq!((due(50), due(70), due(130)), (100, 100, 100));
+        memory.demand_failed("u", at(130));
+        assert_eq!((due(140), due(195)), (190, 190));
+        memory.demand_done("u", at(195));
+        assert_eq!(due(196), 200);
+        // The clock was set back by a minute.
+        assert_eq!(due(136), 200);
+        assert_eq!(due(36), 100);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! A cluster with one workload's worth of objects, an operator's reconciler, and gateways that do as they are told.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use weir_operator::metrics::Metrics;
 use weir_operator::stores::Stores;
 use weir_operator::telemetry::Telemetry;
 use weir_operator::workload;
-use weir_proto::{Acknowledgement, Counters, GatewayReport};
+use weir_proto::{Acknowledgement, Counters, GatewayReport, Minute};
 use weir_simapi::{FakeDeploymentController, SimApi};
 
 pub const WORKLOADS: &str = "inferenceworkloads.inference.weir.dev";
@@ -35,6 +35,12 @@ pub struct Cluster {
 pub struct Gateways {
     pub silent: AtomicBool,
     pub errors_on: Mutex<Option<String>>,
+    /// None are there when an operator starts.
+    pub absent: AtomicBool,
+    /// For how many hours their processes say that they run; 0: they do not say.
+    pub hours_up: AtomicI64,
+    /// What they remember of every minute.
+    pub minutes: Mutex<Vec<Minute>>,
 }
 
 /// A running operator, as far as workloads go.
@@ -48,8 +54,16 @@ pub struct Operator {
 impl Cluster {
     /// With a tier on processors, a model, a provider whose price is `price`, and a policy without dwell.
     pub fn new(price: &str) -> Self {
+        Self::aged(price, 0)
+    }
+
+    /// The same, where objects that are created say that they were so many hours ago. Owners take their dependents along.
+    pub fn aged(price: &str, hours: i64) -> Self {
+        let age = jiff::SignedDuration::from_hours(hours);
         let api = SimApi::builder()
             .crds(weir_crds::all())
+            .clock(move || jiff::Timestamp::now() - age)
+            .garbage_collection(true)
             .namespace("weir-system")
             .namespace("team")
             .build();
@@ -144,6 +158,7 @@ impl Cluster {
         let mut settings = Settings::defaults();
         settings.namespace = "weir-system".into();
         settings.debounce = Duration::from_millis(20);
+        settings.demand_record_interval = Duration::from_secs(1);
         let (stores, mut tasks) = Stores::start(&client, "weir-system", &metrics);
         stores.wait_ready().await;
         let telemetry = Telemetry::new(Arc::clone(&metrics));
@@ -319,15 +334,24 @@ fn surroundings() -> Vec<Value> {
 
 /// Gateways of both planes: each has every step a moment after it was ordered.
 async fn acknowledge(api: SimApi, telemetry: Telemetry, gateways: Arc<Gateways>) {
+    if gateways.absent.load(Ordering::Relaxed) {
+        return;
+    }
     let planes = ["local", "cloud"];
     let pods: Vec<Pod> = planes
         .iter()
         .map(|plane| {
-            let pod = json!({
+            let mut pod = json!({
                 "metadata": {"name": format!("gateway-{plane}"), "uid": format!("g-{plane}"), "labels": {
                     "app.kubernetes.io/component": "gateway", "inference.weir.dev/plane": plane}},
                 "status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
             });
+            let hours_up = gateways.hours_up.load(Ordering::Relaxed);
+            if hours_up > 0 {
+                let started = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours_up);
+                pod["status"]["containerStatuses"] = json!([{"name": "gateway", "image": "i", "imageID": "i", "ready": true,
+                    "restartCount": 0, "state": {"running": {"startedAt": started.to_string()}}}]);
+            }
             serde_json::from_value(pod).expect("a pod")
         })
         .collect();
@@ -360,6 +384,7 @@ async fn acknowledge(api: SimApi, telemetry: Telemetry, gateways: Arc<Gateways>)
                         full: seq == 1,
                         acknowledgements: rows.clone(),
                         counters: counters.clone(),
+                        minutes: gateways.minutes.lock().expect("not poisoned").clone(),
                         ..GatewayReport::default()
                     },
                 );

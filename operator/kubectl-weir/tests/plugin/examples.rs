@@ -172,6 +172,7 @@ fn facts(name: &str) -> Facts {
             targets: BTreeMap::new(),
             demand: None,
             hours: Default::default(),
+            unusable_record: None,
             usage: None,
         },
         workload: Arc::new(workload),

@@ -1,0 +1,252 @@
+//! What is known of a workload's hours outlives the operator and the gateways, and goes with the workload.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use weir_crds::names;
+use weir_proto::Minute;
+use weir_simapi::{Fault, RequestInfo};
+
+use super::fixtures::{Cluster, eventually, hybrid};
+
+const RECORDS: &str = "inferencedemands.inference.weir.dev";
+/// Objects are this old, so that the hours before now count.
+const AGE: i64 = 48;
+
+fn observed(name: &str) -> Value {
+    let mut workload = hybrid(name);
+    workload["spec"]["demand"]["source"] = "Observed".into();
+    workload
+}
+
+fn uid_of(workload: &Value) -> String {
+    workload["metadata"]["uid"]
+        .as_str()
+        .expect("a UID")
+        .to_owned()
+}
+
+fn hour(ago: i64) -> Timestamp {
+    let this = Timestamp::now().as_second() / 3_600 * 3_600;
+    Timestamp::from_second(this - ago * 3_600).expect("a time")
+}
+
+/// A minute with traffic in every second hour of the last day, busier towards now.
+fn told(uid: &str) -> Vec<Minute> {
+    let minute = |ago: i64| Minute {
+        uid: uid.to_owned(),
+        start: hour(ago).as_second() + 600,
+        requests: (30 - ago).unsigned_abs(),
+        input_tokens: 500,
+        output_tokens: 100,
+        ..Minute::default()
+    };
+    (1..=22).step_by(2).map(minute).collect()
+}
+
+/// A record of the hours so long ago.
+fn earlier(workload: &Value, owner: &str, ago: RangeInclusive<i64>) -> Value {
+    let name = workload["metadata"]["name"].as_str().unwrap_or_default();
+    let each = |count: i64| ago.clone().map(|_| count).collect::<Vec<_>>();
+    let run = json!({"start": hour(*ago.end()).to_string(), "requests": ago.clone().collect::<Vec<_>>(),
+        "inputTokens": each(1_000), "cachedInputTokens": each(100), "outputTokens": each(200)});
+    json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceDemand",
+        "metadata": {"name": names::demand_name(name, &uid_of(workload)), "namespace": "team",
+            "ownerReferences": [{"apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkload",
+                "name": name, "uid": owner, "controller": true, "blockOwnerDeletion": true}]},
+        "spec": {}, "status": {"runs": [run]},
+    })
+}
+
+fn record(cluster: &Cluster, workload: &Value) -> Value {
+    let name = workload["metadata"]["name"].as_str().unwrap_or_default();
+    let name = names::demand_name(name, &uid_of(workload));
+    let record = cluster.api.object(RECORDS, "team", &name);
+    record.unwrap_or_default()
+}
+
+/// The figures that hours decide.
+fn figures(cluster: &Cluster, name: &str) -> [Value; 3] {
+    let inputs = &cluster.workload(name)["status"]["decision"]["inputs"];
+    [
+        "requestsPerMonth",
+        "activeHoursPercent",
+        "peakToMeanPercent",
+    ]
+    .map(|of| inputs[of].clone())
+}
+
+fn revision(cluster: &Cluster, name: &str) -> Value {
+    cluster.workload(name)["status"]["decision"]["inputs"]["priceBook"]["revision"].clone()
+}
+
+fn writes_of(cluster: &Cluster, actor: &str) -> usize {
+    let requests = cluster.api.history();
+    let records = requests.iter().filter(|record| {
+        let request = &record.request;
+        request.actor == actor && request.is_mutating() && request.resource == "inferencedemands"
+    });
+    records.count()
+}
+
+fn delete(cluster: &Cluster, name: &str) {
+    let request = RequestInfo {
+        actor: "user".into(),
+        verb: "delete".into(),
+        group: "inference.weir.dev".into(),
+        version: "v1alpha1".into(),
+        resource: "inferenceworkloads".into(),
+        namespace: "team".into(),
+        name: name.into(),
+        ..RequestInfo::default()
+    };
+    cluster.api.handle(&request).expect("is deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hours_that_were_learned_outlive_the_operator_and_the_gateways() {
+    let cluster = Cluster::aged("100", AGE);
+    let busy = cluster.api.seed(&observed("busy")).expect("seeds");
+    let idle = cluster.api.seed(&observed("idle")).expect("seeds");
+    let record_before = earlier(&busy, &uid_of(&busy), 26..=40);
+    cluster.api.seed(&record_before).expect("seeds");
+    cluster.gateways.hours_up.store(30, Ordering::Relaxed);
+    *cluster.gateways.minutes.lock().expect("not poisoned") = told(&uid_of(&busy));
+    let first = cluster.operator("first").await;
+    eventually("recorded", || {
+        record(&cluster, &busy)["status"]["knownHours"].as_i64() > Some(30)
+    })
+    .await;
+    let recorded = record(&cluster, &busy)["status"].clone();
+    eventually("decided by", || {
+        figures(&cluster, "busy")[2] == recorded["peakToMeanPercent"]
+    })
+    .await;
+    let known = figures(&cluster, "busy");
+    assert_eq!(known[0], recorded["requestsPerMonth"]);
+    assert_eq!(known[1], recorded["activeHoursPercent"]);
+    assert!(known.iter().all(Value::is_i64), "{known:?}");
+    first.end().await;
+    // Metadata and status once, and once more should an hour end meanwhile.
+    let writes = writes_of(&cluster, "first");
+    assert!((2..=3).contains(&writes), "{writes}");
+    assert_eq!(record(&cluster, &idle), Value::Null);
+
+    cluster.gateways.absent.store(true, Ordering::Relaxed);
+    let second = cluster.operator("second").await;
+    cluster.set_price("99");
+    eventually("decided anew", || revision(&cluster, "busy") == "r99").await;
+    assert_eq!(figures(&cluster, "busy"), known);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(writes_of(&cluster, "second"), 0);
+    second.end().await;
+    cluster.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_goes_with_its_workload_and_a_new_one_of_the_same_name_inherits_nothing() {
+    let cluster = Cluster::aged("100", AGE);
+    cluster.gateways.absent.store(true, Ordering::Relaxed);
+    let old = cluster.api.seed(&observed("chat")).expect("seeds");
+    let record_before = earlier(&old, &uid_of(&old), 2..=40);
+    cluster.api.seed(&record_before).expect("seeds");
+    let operator = cluster.operator("op").await;
+    eventually("decided", || revision(&cluster, "chat") == "r100").await;
+    assert_eq!(figures(&cluster, "chat")[1], 100);
+    delete(&cluster, "chat");
+    eventually("gone", || record(&cluster, &old) == Value::Null).await;
+    let new = cluster.api.seed(&observed("chat")).expect("seeds");
+    assert_ne!(uid_of(&new), uid_of(&old));
+    eventually("decided", || revision(&cluster, "chat") == "r100").await;
+    assert_eq!(figures(&cluster, "chat")[1..], [Value::Null, Value::Null]);
+    assert_eq!(cluster.api.objects(RECORDS, "team"), Vec::<Value>::new());
+    operator.end().await;
+    cluster.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_and_a_damaged_record_are_told_and_replaced() {
+    let cluster = Cluster::aged("100", AGE);
+    cluster.gateways.hours_up.store(30, Ordering::Relaxed);
+    let names = ["foreign", "orphaned", "damaged"];
+    let workloads = names.map(|name| cluster.api.seed(&observed(name)).expect("seeds"));
+    let [foreign, orphaned, damaged] = workloads.each_ref();
+    let other = uid_of(&cluster.api.seed(&observed("other")).expect("seeds"));
+    let mut records = [
+        earlier(foreign, &other, 26..=40),
+        earlier(orphaned, &other, 26..=40),
+        earlier(damaged, &uid_of(damaged), 26..=40),
+    ];
+    records[1]["metadata"]["ownerReferences"] = json!([]);
+    let twice = records[2]["status"]["runs"][0].clone();
+    records[2]["status"]["runs"] = json!([twice, twice]);
+    for record in &records {
+        cluster.api.seed(record).expect("seeds");
+    }
+    let minutes = workloads
+        .iter()
+        .flat_map(|workload| told(&uid_of(workload)));
+    *cluster.gateways.minutes.lock().expect("not poisoned") = minutes.collect();
+    let operator = cluster.operator("op").await;
+    for workload in &workloads {
+        eventually("replaced", || {
+            let record = record(&cluster, workload);
+            let owner = &record["metadata"]["ownerReferences"][0]["uid"];
+            *owner == uid_of(workload) && record["status"]["newestHour"].is_string()
+        })
+        .await;
+        let known = record(&cluster, workload)["status"]["knownHours"].as_i64();
+        assert!(
+            known.is_some_and(|known| (20..=25).contains(&known)),
+            "{known:?}"
+        );
+    }
+    let told = || {
+        cluster
+            .events()
+            .iter()
+            .filter(|reason| *reason == "DemandRecordUnusable")
+            .count()
+    };
+    eventually("told", || told() == names.len()).await;
+    operator.end().await;
+    cluster.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_written_keeps_nothing_back() {
+    let cluster = Cluster::aged("100", AGE);
+    let chat = cluster.api.seed(&hybrid("chat")).expect("seeds");
+    cluster.gateways.hours_up.store(30, Ordering::Relaxed);
+    *cluster.gateways.minutes.lock().expect("not poisoned") = told(&uid_of(&chat));
+    cluster.api.on_request(|request| {
+        if request.actor == "refused"
+            && request.is_mutating()
+            && request.resource == "inferencedemands"
+        {
+            return Fault::RespondBefore(403);
+        }
+        Fault::Pass
+    });
+    let refused = cluster.operator("refused").await;
+    eventually("tried", || writes_of(&cluster, "refused") > 0).await;
+    eventually("on the local target", || cluster.settled_on("chat", "here")).await;
+    cluster.set_price("0.1");
+    eventually("on the cloud", || cluster.settled_on("chat", "cloud")).await;
+    // It is tried again after a minute only.
+    let tries = writes_of(&cluster, "refused");
+    assert!((1..=3).contains(&tries), "{tries}");
+    refused.end().await;
+    assert_eq!(record(&cluster, &chat), Value::Null);
+    let next = cluster.operator("next").await;
+    eventually("recorded", || {
+        record(&cluster, &chat)["status"]["newestHour"].is_string()
+    })
+    .await;
+    next.end().await;
+    cluster.stop();
+}
