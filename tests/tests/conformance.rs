@@ -62,7 +62,12 @@ async fn real() -> Result<(Option<Cluster>, Client)> {
         .await??;
     }
     // Established is not yet served.
-    for plural in ["inferenceworkloads", "gpunodes", "inferencepricebooks"] {
+    for plural in [
+        "inferenceworkloads",
+        "gpunodes",
+        "inferencedemands",
+        "inferencepricebooks",
+    ] {
         let uri = format!("/apis/inference.weir.dev/v1alpha1/{plural}");
         for _ in 0..100 {
             let request = Request::get(&uri).body(Vec::new())?;

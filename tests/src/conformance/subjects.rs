@@ -185,6 +185,20 @@ pub const SUBJECTS: &[Subject] = &[
     },
     Subject {
         path: "/apis/inference.weir.dev/v1alpha1",
+        plural: "inferencedemands",
+        namespaced: true,
+        base: || json!({"apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceDemand", "metadata": {}, "spec": {}}),
+        changes: &[annotate, label, || json!({"status": {"knownHours": 9}})],
+        partial: &[only_labels, whole],
+        status: Some(&[
+            || json!({"knownHours": 1, "newestHour": "2026-01-01T00:00:00Z", "runs": [hours("2026-01-01T00:00:00Z", &[9])]}),
+            || json!({"knownHours": 3, "runs": [hours("2026-01-01T00:00:00Z", &[9, 0]), hours("2026-01-01T05:00:00Z", &[4])]}),
+            || json!({"runs": [hours("2026-01-01T00:30:00Z", &[9])]}),
+            || json!({"runs": [hours("2026-01-01T00:00:00Z", &[9, 0, 0])]}),
+        ]),
+    },
+    Subject {
+        path: "/apis/inference.weir.dev/v1alpha1",
         plural: "inferencepricebooks",
         namespaced: false,
         base: || {
@@ -247,6 +261,13 @@ fn placement(step: i64, weight: i32) -> Value {
     json!({"target": "local", "location": "Local", "since": "2026-01-01T00:00:00Z", "decisionId": "d-1", "step": step,
         "stepSince": "2026-01-01T00:00:00Z", "generation": 1,
         "weights": [{"target": "local", "weight": weight}, {"target": "mini", "weight": 100 - weight}]})
+}
+
+/// Three hours or more have too few tokens of answers.
+fn hours(start: &str, requests: &[u32]) -> Value {
+    let tokens = vec![10; requests.len()];
+    json!({"start": start, "requests": requests, "inputTokens": tokens, "cachedInputTokens": tokens,
+        "outputTokens": tokens[..tokens.len().min(2)]})
 }
 
 fn price(model: &str, input: &str) -> Value {
