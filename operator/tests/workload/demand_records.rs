@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use weir_crds::names;
 use weir_proto::Minute;
-use weir_simapi::{Fault, RequestInfo};
+use weir_simapi::Fault;
 
 use super::fixtures::{Cluster, eventually, hybrid};
 
@@ -49,10 +49,14 @@ fn told(uid: &str) -> Vec<Minute> {
 
 /// A record of the hours so long ago.
 fn earlier(workload: &Value, owner: &str, ago: RangeInclusive<i64>) -> Value {
-    let name = workload["metadata"]["name"].as_str().unwrap_or_default();
     let each = |count: i64| ago.clone().map(|_| count).collect::<Vec<_>>();
     let run = json!({"start": hour(*ago.end()).to_string(), "requests": ago.clone().collect::<Vec<_>>(),
         "inputTokens": each(1_000), "cachedInputTokens": each(100), "outputTokens": each(200)});
+    record_of(workload, owner, &run)
+}
+
+fn record_of(workload: &Value, owner: &str, run: &Value) -> Value {
+    let name = workload["metadata"]["name"].as_str().unwrap_or_default();
     json!({
         "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceDemand",
         "metadata": {"name": names::demand_name(name, &uid_of(workload)), "namespace": "team",
@@ -91,20 +95,6 @@ fn writes_of(cluster: &Cluster, actor: &str) -> usize {
         request.actor == actor && request.is_mutating() && request.resource == "inferencedemands"
     });
     records.count()
-}
-
-fn delete(cluster: &Cluster, name: &str) {
-    let request = RequestInfo {
-        actor: "user".into(),
-        verb: "delete".into(),
-        group: "inference.weir.dev".into(),
-        version: "v1alpha1".into(),
-        resource: "inferenceworkloads".into(),
-        namespace: "team".into(),
-        name: name.into(),
-        ..RequestInfo::default()
-    };
-    cluster.api.handle(&request).expect("is deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +147,7 @@ async fn a_record_goes_with_its_workload_and_a_new_one_of_the_same_name_inherits
     let operator = cluster.operator("op").await;
     eventually("decided", || revision(&cluster, "chat") == "r100").await;
     assert_eq!(figures(&cluster, "chat")[1], 100);
-    delete(&cluster, "chat");
+    cluster.delete("chat");
     eventually("gone", || record(&cluster, &old) == Value::Null).await;
     let new = cluster.api.seed(&observed("chat")).expect("seeds");
     assert_ne!(uid_of(&new), uid_of(&old));
@@ -248,5 +238,57 @@ async fn a_record_that_cannot_be_written_keeps_nothing_back() {
     })
     .await;
     next.end().await;
+    cluster.stop();
+}
+
+/// Eight days in which each had a quarter with traffic for two and a half replicas; `busy` says which hours before this one.
+fn quarters(workload: &Value, busy: impl Fn(i64) -> bool) -> Value {
+    let hours = || (1..=8 * 24_i64).rev();
+    let each = |count: i64| {
+        let of_hour = |ago: i64| if busy(ago % 24) { count } else { count / 50 };
+        hours().map(of_hour).collect::<Vec<_>>()
+    };
+    let run = json!({"start": hour(8 * 24).to_string(), "requests": each(50_000), "inputTokens": each(50_000),
+        "cachedInputTokens": each(0), "outputTokens": each(90_000_000)});
+    record_of(workload, &uid_of(workload), &run)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_follow_the_hour_of_the_day() {
+    let cluster = Cluster::aged("100", 9 * 24);
+    cluster.gateways.absent.store(true, Ordering::Relaxed);
+    let scaled = |name: &str| {
+        let mut workload = observed(name);
+        workload["spec"]["targets"][0]["local"]["scaling"]["maxReplicas"] = 6.into();
+        workload["spec"]["traffic"]["spillover"] = json!({"enabled": true});
+        cluster.api.seed(&workload).expect("seeds")
+    };
+    let (busy, quiet) = (scaled("busy-now"), scaled("quiet-now"));
+    let records = [
+        quarters(&busy, |ago| !(3..=21).contains(&ago)),
+        quarters(&quiet, |ago| (9..15).contains(&ago)),
+    ];
+    for record in &records {
+        cluster.api.seed(record).expect("seeds");
+    }
+    let operator = cluster.operator("op").await;
+    for (workload, replicas) in [(&busy, 3), (&quiet, 1)] {
+        let name = workload["metadata"]["name"].as_str().expect("a name");
+        eventually("split", || {
+            let decision = &cluster.workload(name)["status"]["decision"];
+            decision["split"] == json!({"replicas": replicas, "overflowTarget": "cloud"})
+        })
+        .await;
+        // The decision is for the busy hour in both.
+        let decision = &cluster.workload(name)["status"]["decision"];
+        assert_eq!(decision["candidates"][0]["replicas"], 3, "{decision}");
+        let child = names::child_name(name, "here", &uid_of(workload));
+        let ordered = || cluster.api.object("deployments.apps", "team", &child);
+        eventually("ordered", || {
+            ordered().is_some_and(|ordered| ordered["spec"]["replicas"] == replicas)
+        })
+        .await;
+    }
+    operator.end().await;
     cluster.stop();
 }
