@@ -16,6 +16,7 @@ pub mod policy;
 pub mod price_book;
 pub mod provider;
 pub mod quantity;
+mod substitute;
 pub mod tier;
 pub mod usage;
 pub mod workload;

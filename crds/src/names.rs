@@ -1,5 +1,7 @@
 //! Names that the operator, the gateways, the agents and the chart share.
 
+use std::fmt::Write;
+
 /// API group of every kind.
 pub const GROUP: &str = "inference.weir.dev";
 /// Version of every kind.
@@ -19,7 +21,8 @@ pub const LABEL_PLANE: &str = "inference.weir.dev/plane";
 pub const LABEL_WORKLOAD: &str = "inference.weir.dev/workload";
 /// Label on children: UID of the workload.
 pub const LABEL_WORKLOAD_UID: &str = "inference.weir.dev/workload-uid";
-/// Label on children: name of the target in the workload's spec.
+/// Label on children: the target that they serve, as [`target_label`] spells it. Also the annotation on children of a
+/// substitute that has its whole name.
 pub const LABEL_TARGET: &str = "inference.weir.dev/target";
 /// Label on engine pods: the GPUTier that they run on.
 pub const LABEL_TIER: &str = "inference.weir.dev/tier";
@@ -75,6 +78,10 @@ pub const HEADER_REASON: &str = "x-weir-reason";
 pub const HEADER_DECISION: &str = "x-weir-decision-id";
 
 const MAX_LABEL: usize = 63;
+/// Between a target and the model that stands in there. No target of a spec has it in its name.
+const SUBSTITUTE_MARK: char = '@';
+/// Longest model in a substitute's name, in bytes.
+const MAX_SUBSTITUTE_MODEL: usize = 253;
 
 /// First eight hexadecimal digits of a UID.
 pub fn uid8(uid: &str) -> String {
@@ -86,7 +93,71 @@ pub fn uid8(uid: &str) -> String {
 
 /// Name of the Deployment and the Service of a local target: `<workload>-<target>-<uid8>`, at most 63 characters.
 pub fn child_name(workload: &str, target: &str, uid: &str) -> String {
+    let target = target_label(target);
     suffixed(&format!("{workload}-{target}"), &uid8(uid))
+}
+
+/// Name of the substitute in which `model` stands in at a target: `<target>@<model>`. What is not visible ASCII, and `%`,
+/// is written as `%` and two hexadecimal digits, so that the name can stand in a header. `None` for a model whose name
+/// would be too long.
+pub fn substitute_name(target: &str, model: &str) -> Option<String> {
+    let model = encoded(model);
+    let fits = !model.is_empty() && model.len() <= MAX_SUBSTITUTE_MODEL;
+    fits.then(|| format!("{target}{SUBSTITUTE_MARK}{model}"))
+}
+
+/// The target and the model of a substitute's name; `None` for any other name.
+pub fn substitute_of(name: &str) -> Option<(&str, String)> {
+    let (target, model) = name.split_once(SUBSTITUTE_MARK)?;
+    let model = decoded(model)?;
+    // One model has one name.
+    let canonical = substitute_name(target, &model)? == name;
+    canonical.then_some((target, model))
+}
+
+/// The target of the spec that a target's name is derived from: itself, unless it is a substitute.
+pub fn declared_target(name: &str) -> &str {
+    name.split_once(SUBSTITUTE_MARK)
+        .map_or(name, |(target, _)| target)
+}
+
+/// A target's name as the value of a label. That of a substitute is the target's, cut, and a hash of the whole, with a
+/// character between them that no target of a spec has in its name.
+pub fn target_label(target: &str) -> String {
+    let Some((declared, _)) = target.split_once(SUBSTITUTE_MARK) else {
+        return target.to_owned();
+    };
+    let hash = format!("{:08x}", fnv1a(target.as_bytes()));
+    let room = MAX_LABEL - hash.len() - 1;
+    let cut: String = declared.chars().take(room).collect();
+    format!("{cut}_{hash}")
+}
+
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            let (high, low) = (digit()?, digit()?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// Name of the Secret with a workload's client key: `<workload>-<uid8>-key`, with the counter appended after a rotation.
@@ -113,10 +184,10 @@ pub fn label_value(name: &str) -> String {
 
 /// `stem-suffix`, where a stem that is too long is cut and gets a hash of its whole text.
 fn suffixed(stem: &str, suffix: &str) -> String {
-    // A dot is legal in an object's name, but not in a Service's.
+    // A dot is legal in an object's name, and an underscore in a label, but neither in a Service's name.
     let stem: String = stem
         .chars()
-        .map(|c| if c == '.' { '-' } else { c })
+        .map(|c| if matches!(c, '.' | '_') { '-' } else { c })
         .collect();
     let room = MAX_LABEL - suffix.len() - 1;
     if stem.len() <= room {
@@ -135,32 +206,4 @@ fn fnv1a(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const UID: &str = "0f9c2b1e-55aa-4c11-9d21-0123456789ab";
-
-    #[test]
-    fn a_short_name_is_kept_whole() {
-        assert_eq!(
-            child_name("chat", "local-8b", UID),
-            "chat-local-8b-0f9c2b1e"
-        );
-        assert_eq!(key_secret_name("chat", UID, 0), "chat-0f9c2b1e-key");
-        assert_eq!(key_secret_name("chat", UID, 2), "chat-0f9c2b1e-key-2");
-        assert_eq!(demand_name("chat", UID), "chat-0f9c2b1e");
-    }
-
-    #[test]
-    fn long_names_fit_a_label_and_stay_distinct() {
-        let a = child_name(&"a".repeat(63), "one", UID);
-        let b = child_name(&"a".repeat(63), "two", UID);
-        assert!(a.len() <= 63 && b.len() <= 63, "{a} {b}");
-        assert_ne!(a, b);
-    }
-
-    #[test]
-    fn a_dotted_name_becomes_a_service_name() {
-        assert_eq!(child_name("a.b", "c", UID), "a-b-c-0f9c2b1e");
-    }
-}
+mod tests;
