@@ -1,6 +1,7 @@
 //! One target under the gates and the cost curves: a candidate with its cost, or with what speaks against it.
 
 mod local;
+mod substitutes;
 
 use crate::break_even::Hurdle;
 use crate::capacity::Room;
@@ -34,6 +35,8 @@ pub(crate) struct Evaluated {
     pub(crate) model: Option<ModelFacts>,
     /// Replicas that a local target keeps even when it serves nothing.
     pub(crate) kept_replicas: u32,
+    /// Whether another model stands in here.
+    pub(crate) is_substitute: bool,
 }
 
 impl Evaluated {
@@ -97,18 +100,26 @@ pub(crate) struct Context<'a> {
     pub(crate) demand: &'a EffectiveDemand,
 }
 
-/// Every target of the workload, in the spec's order.
+/// Every target of the workload, in the spec's order, and the substitutes that are candidates.
 pub(crate) fn evaluate(context: Context<'_>) -> Vec<Evaluated> {
-    context
-        .workload
+    let workload = context.workload;
+    let mut evaluated: Vec<Evaluated> = workload
         .targets
         .iter()
-        .map(|target| evaluate_target(context, target))
-        .collect()
+        .map(|target| {
+            let rejected_by = gates::rejections(workload, context.policy, context.demand, target);
+            evaluate_target(context, target, rejected_by)
+        })
+        .collect();
+    evaluated.extend(substitutes::candidates(context, &evaluated));
+    evaluated
 }
 
-fn evaluate_target(context: Context<'_>, target: &Target) -> Evaluated {
-    let rejected_by = gates::rejections(context.workload, context.policy, context.demand, target);
+fn evaluate_target(
+    context: Context<'_>,
+    target: &Target,
+    rejected_by: Vec<Rejection>,
+) -> Evaluated {
     let blank = blank(target, rejected_by);
     match &target.kind {
         TargetKind::Unresolved { .. } => blank,
@@ -143,6 +154,7 @@ fn blank(target: &Target, rejected_by: Vec<Rejection>) -> Evaluated {
         warm_up: 0,
         model: target.kind.model().cloned(),
         kept_replicas: 0,
+        is_substitute: false,
     }
 }
 

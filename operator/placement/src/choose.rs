@@ -139,7 +139,7 @@ fn chosen(view: View<'_>) -> Choice {
     }
     match at {
         None => {
-            let message = format!("the spec no longer has target {}", current.target);
+            let message = format!("there is no target {} any more", current.target);
             leave_at_once(view, None, Reason::TargetRemoved, message)
         }
         Some(at) if view.evaluated[at].rejected() => {
@@ -218,9 +218,13 @@ fn pinned(view: View<'_>, name: &str, at: Option<usize>) -> Choice {
 }
 
 /// The target with the least known cost; without any, the first of the spec. Without a feasible one, the first that
-/// may serve once it can.
+/// may serve once it can. A substitute only where a workload that is placed has nothing else that can serve it.
 fn best(view: View<'_>, except: Option<usize>) -> Option<(usize, Reason, String)> {
-    let others = view.feasible_others(except);
+    let mut others = view.feasible_others(except);
+    let declared = |at: &usize| !view.evaluated[*at].is_substitute;
+    if view.workload.current.is_none() || others.iter().any(declared) {
+        others.retain(declared);
+    }
     let known = |at: &usize| {
         view.evaluated[*at].unknown_cost().is_none() && view.evaluated[*at].exact.is_some()
     };
@@ -264,7 +268,10 @@ fn best(view: View<'_>, except: Option<usize>) -> Option<(usize, Reason, String)
 }
 
 fn first_unavailable(view: View<'_>, except: Option<usize>) -> Option<(usize, Reason, String)> {
-    let may_serve = |at: &usize| Some(*at) != except && !view.evaluated[*at].rejected();
+    let may_serve = |at: &usize| {
+        let evaluated = &view.evaluated[*at];
+        Some(*at) != except && !evaluated.rejected() && !evaluated.is_substitute
+    };
     let candidates: Vec<_> = (0..view.evaluated.len()).filter(may_serve).collect();
     let slow_rather_than_absent = candidates
         .iter()
@@ -342,7 +349,7 @@ fn in_progress(view: View<'_>, pending: &PendingMove, at: Option<usize>) -> Opti
     let failure = view
         .index(&pending.to)
         .and_then(|to| explain::first_failure(&view.evaluated[to]));
-    let why = failure.unwrap_or_else(|| format!("the spec no longer has target {}", pending.to));
+    let why = failure.unwrap_or_else(|| format!("there is no target {} any more", pending.to));
     let message = format!("the move to {} is abandoned; {why}", pending.to);
     Some(Choice::new(
         Outcome::Keep,

@@ -103,9 +103,13 @@ pub(crate) fn all_failed(evaluated: &[Evaluated]) -> String {
     }
     let rejected = evaluated.iter().filter(|each| each.rejected()).count();
     let failures: Vec<_> = evaluated.iter().filter_map(first_failure).collect();
+    // A substitute that could serve is no target of the spec, and not where a workload begins.
+    let declared = evaluated
+        .iter()
+        .filter(|each| each.rejected() || !each.is_substitute);
     format!(
         "{rejected} of {} targets are rejected: {}",
-        evaluated.len(),
+        declared.count(),
         failures.join("; ")
     )
 }

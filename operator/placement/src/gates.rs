@@ -4,16 +4,38 @@ use crate::demand::EffectiveDemand;
 use crate::plan::{Gate, Rejection, RejectionReason};
 use crate::policy::{Connectivity, PlacementPolicy};
 use crate::snapshot::{
-    Egress, ExternalTarget, Location, ModelFacts, SelfHosting, Substitution, Target, TargetKind,
-    WorkloadInput,
+    Egress, ExternalTarget, Location, ModelFacts, SelfHosting, Substitute, Substitution, Target,
+    TargetKind, WorkloadInput,
 };
 use crate::units::Tokens;
 
-/// Every gate up to Context that the target fails, in their order. Memory and what follows depend on a tier.
+/// Every gate up to Context that a target of the spec fails, in their order. Memory and what follows depend on a tier.
 pub(crate) fn rejections(
     workload: &WorkloadInput,
     policy: &PlacementPolicy,
     demand: &EffectiveDemand,
+    target: &Target,
+) -> Vec<Rejection> {
+    rejections_by(substitution, workload, (policy, demand), target)
+}
+
+/// Those that a substitute fails.
+pub(crate) fn rejections_of_substitute(
+    workload: &WorkloadInput,
+    policy: &PlacementPolicy,
+    demand: &EffectiveDemand,
+    substitute: &Target,
+) -> Vec<Rejection> {
+    rejections_by(standing_in, workload, (policy, demand), substitute)
+}
+
+/// The gate that looks at whose model this is.
+type SubstitutionGate = fn(&WorkloadInput, &Target, &ModelFacts) -> Option<Rejection>;
+
+fn rejections_by(
+    substitution: SubstitutionGate,
+    workload: &WorkloadInput,
+    (policy, demand): (&PlacementPolicy, &EffectiveDemand),
     target: &Target,
 ) -> Vec<Rejection> {
     let mut failed = Vec::new();
@@ -30,14 +52,14 @@ pub(crate) fn rejections(
             provider_terms(workload, external, &mut failed);
             failed.extend(connectivity(policy));
             capability(workload, &external.model, &mut failed);
-            failed.extend(substitution(workload, &external.model));
+            failed.extend(substitution(workload, target, &external.model));
             failed.extend(quality(workload, &external.model));
             failed.extend(context(workload, demand, &external.model));
         }
         TargetKind::Local(local) => {
             failed.extend(self_hosting(workload));
             capability(workload, &local.model, &mut failed);
-            failed.extend(substitution(workload, &local.model));
+            failed.extend(substitution(workload, target, &local.model));
             failed.extend(quality(workload, &local.model));
             failed.extend(context(workload, demand, &local.model));
         }
@@ -148,12 +170,28 @@ fn capability(workload: &WorkloadInput, model: &ModelFacts, failed: &mut Vec<Rej
     }
 }
 
+/// Whether the gates that look at the model alone let it stand in, whatever it costs and where it is.
+pub fn may_stand_in(workload: &WorkloadInput, substitute: &Substitute) -> bool {
+    let Some(model) = substitute.target.kind.model() else {
+        return false;
+    };
+    let mut failed = Vec::new();
+    capability(workload, model, &mut failed);
+    failed.extend(standing_in(workload, &substitute.target, model));
+    failed.extend(quality(workload, model));
+    failed.is_empty()
+}
+
 /// The model that the workload was qualified with is that of the first target whose model is known.
-fn substitution(workload: &WorkloadInput, model: &ModelFacts) -> Option<Rejection> {
-    let qualified = workload
+fn qualified(workload: &WorkloadInput) -> Option<&ModelFacts> {
+    workload
         .targets
         .iter()
-        .find_map(|target| target.kind.model())?;
+        .find_map(|target| target.kind.model())
+}
+
+fn substitution(workload: &WorkloadInput, _: &Target, model: &ModelFacts) -> Option<Rejection> {
+    let qualified = qualified(workload)?;
     let (reason, allowed) = match workload.capability.substitution {
         Substitution::AnyCapable => return None,
         Substitution::EquivalentOnly => (
@@ -169,19 +207,61 @@ fn substitution(workload: &WorkloadInput, model: &ModelFacts) -> Option<Rejectio
     if allowed || std::ptr::eq(model, qualified) {
         return None;
     }
-    let name = |model: &ModelFacts| model.name.clone().unwrap_or_else(|| "unknown".to_owned());
-    let group = |model: &ModelFacts| {
-        let group = model.equivalence_group.as_ref();
-        group.map_or_else(String::new, |group| format!(" of group {group}"))
-    };
     let message = format!(
-        "the model is {}{}; the workload is qualified with {}{}",
-        name(model),
-        group(model),
-        name(qualified),
-        group(qualified)
+        "the model is {}; the workload is qualified with {}",
+        with_group(model),
+        with_group(qualified)
     );
     Some(rejection(Gate::Substitution, reason, message))
+}
+
+/// No target of the spec names the model, so it has to be known to stand in: by its group, or by what the workload says
+/// that it needs. A substitute that serves already is not left because the qualified model is no longer known.
+fn standing_in(
+    workload: &WorkloadInput,
+    substitute: &Target,
+    model: &ModelFacts,
+) -> Option<Rejection> {
+    let capability = &workload.capability;
+    let says_what_is_capable = !capability.required.is_empty() || capability.min_quality.is_some();
+    let (reason, rule) = match capability.substitution {
+        Substitution::Forbidden => (
+            RejectionReason::SubstitutionForbidden,
+            "and no other may stand in",
+        ),
+        Substitution::AnyCapable if says_what_is_capable => return None,
+        Substitution::AnyCapable => (
+            RejectionReason::NotEquivalent,
+            "and states no capability or quality that another group's would have to have",
+        ),
+        Substitution::EquivalentOnly => (
+            RejectionReason::NotEquivalent,
+            "and only one of its group may stand in",
+        ),
+    };
+    let qualified = qualified(workload);
+    let is_there = || {
+        let current = workload.current.as_ref();
+        current.is_some_and(|current| current.target == substitute.name)
+    };
+    let allowed = reason == RejectionReason::NotEquivalent
+        && qualified.map_or_else(is_there, |qualified| model.is_equivalent(qualified));
+    (!allowed).then(|| {
+        let qualified = qualified.map_or_else(|| "an unknown model".to_owned(), with_group);
+        let message = format!(
+            "the model is {}; the workload is qualified with {qualified}, {rule}",
+            with_group(model)
+        );
+        rejection(Gate::Substitution, reason, message)
+    })
+}
+
+fn with_group(model: &ModelFacts) -> String {
+    let name = model.name.as_deref().unwrap_or("unknown");
+    match &model.equivalence_group {
+        Some(group) => format!("{name} of group {group}"),
+        None => name.to_owned(),
+    }
 }
 
 fn quality(workload: &WorkloadInput, model: &ModelFacts) -> Option<Rejection> {

@@ -23,6 +23,7 @@ mod units;
 mod window;
 
 pub use decide::{Changed, PriceKey, decide, decide_changed, devices_taken};
+pub use gates::may_stand_in;
 pub use hours::{HOURS_KEPT, Hour, HourHistory, HourSums, LEAST_KNOWN_HOURS};
 pub use jiff::Timestamp;
 pub use plan::*;

@@ -47,11 +47,12 @@ pub struct Decision {
     pub location: Option<Location>,
     /// The tier of a local wished target.
     pub tier: Option<String>,
-    /// Every target that no gate rejects, in the spec's order: 100 for the wished one, 0 for the others.
+    /// Every target that no gate rejects, in the spec's order, and the substitute that is wished for or in use: 100 for the
+    /// wished one, 0 for the others.
     pub weights: Vec<TargetWeight>,
     /// The numbers that went in.
     pub inputs: DecisionInputs,
-    /// Every target of the spec, in its order.
+    /// Every target of the spec, in its order, then at most four substitutes for each that could serve, and those in use.
     pub candidates: Vec<Candidate>,
     /// Least requests per month at which the best local target costs no more than the best external one; `None` when a side is missing or it never happens.
     pub break_even: Option<RequestsPerMonth>,
@@ -94,6 +95,8 @@ pub enum Trigger {
     DemandChanged,
     /// Nodes, devices, throughput or a provider's health changed.
     CapacityChanged,
+    /// A model that no target names came to stand in for another, or went.
+    ModelsChanged,
     /// Nothing but time passed, or what was known before is lost.
     Periodic,
 }
@@ -130,7 +133,7 @@ pub enum Reason {
     CurrentTargetRejected,
     /// The target that the workload was on has no capacity, misses its SLO, or its provider does not answer.
     CurrentTargetUnavailable,
-    /// The spec no longer has the target that the workload was on.
+    /// The spec no longer has the target that the workload was on, or nobody offers the model that stood in there.
     TargetRemoved,
     /// The target has to wait for a node or a free device, and there is no other.
     #[serde(rename = "WaitingForGPU")]

@@ -1,5 +1,7 @@
 //! Puts a choice on record: the numbers that went in, what would flip it, its identity, what brought it about.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -38,7 +40,7 @@ pub(crate) fn record(view: View<'_>, snapshot: &FleetSnapshot, choice: Choice) -
             .iter()
             .map(|evaluated| evaluated.candidate.clone())
             .collect(),
-        break_even: break_even_of(view),
+        break_even: break_even_of(view, chosen),
         savings_percent: chosen.and_then(|chosen| savings(view, chosen)),
         flip_conditions: choice
             .target
@@ -52,12 +54,21 @@ pub(crate) fn record(view: View<'_>, snapshot: &FleetSnapshot, choice: Choice) -
     decision
 }
 
-/// Every target that no gate rejects. A frozen workload keeps its target even so: traffic goes on.
+/// Every target that no gate rejects. A frozen workload keeps its target even so: traffic goes on. Spill and failover
+/// go to no substitute: its model was not qualified.
 fn weights(view: View<'_>, wished: Option<usize>) -> Vec<TargetWeight> {
     let Some(wished) = wished else {
         return Vec::new();
     };
-    let usable = |(at, evaluated): &(usize, &Evaluated)| *at == wished || !evaluated.rejected();
+    let on_route = |evaluated: &Evaluated| {
+        let current = view.workload.current.as_ref();
+        let used = current.is_some_and(|current| {
+            let mut pending = current.pending.iter();
+            current.target == evaluated.name() || pending.any(|it| it.to == evaluated.name())
+        });
+        !evaluated.rejected() && (used || !evaluated.is_substitute)
+    };
+    let usable = |(at, evaluated): &(usize, &Evaluated)| *at == wished || on_route(evaluated);
     let all = view.evaluated.iter().enumerate();
     all.filter(usable)
         .map(|(at, evaluated)| TargetWeight {
@@ -88,9 +99,16 @@ pub(crate) fn replicas(
     }
 }
 
-fn cheapest(view: View<'_>, location: Location) -> Option<&Evaluated> {
+/// The cheapest of the spec's targets on that side, or the chosen one.
+fn cheapest<'a>(
+    view: View<'a>,
+    chosen: Option<&Evaluated>,
+    location: Location,
+) -> Option<&'a Evaluated> {
+    let is_chosen = |name: &str| chosen.is_some_and(|chosen| chosen.name() == name);
     let costed = |evaluated: &&Evaluated| {
-        evaluated.candidate.location == location && evaluated.exact.is_some()
+        let counts = !evaluated.is_substitute || is_chosen(evaluated.name());
+        counts && evaluated.candidate.location == location && evaluated.exact.is_some()
     };
     view.evaluated
         .iter()
@@ -98,9 +116,9 @@ fn cheapest(view: View<'_>, location: Location) -> Option<&Evaluated> {
         .min_by_key(|evaluated| evaluated.exact)
 }
 
-fn break_even_of(view: View<'_>) -> Option<RequestsPerMonth> {
-    let local = cheapest(view, Location::Local)?;
-    let external = cheapest(view, Location::External)?;
+fn break_even_of(view: View<'_>, chosen: Option<&Evaluated>) -> Option<RequestsPerMonth> {
+    let local = cheapest(view, chosen, Location::Local)?;
+    let external = cheapest(view, chosen, Location::External)?;
     match (&local.curve, &external.curve) {
         (Some(Curve::Local(local)), Some(Curve::External(external))) => {
             break_even::break_even(local, external)
@@ -114,7 +132,7 @@ fn savings(view: View<'_>, chosen: &Evaluated) -> Option<i64> {
         Location::Local => Location::External,
         Location::External => Location::Local,
     };
-    explain::saving_percent(cheapest(view, other_side)?, chosen)
+    explain::saving_percent(cheapest(view, None, other_side)?, chosen)
 }
 
 fn flip_conditions(view: View<'_>, at: usize) -> Vec<FlipCondition> {
@@ -207,7 +225,7 @@ fn inputs(view: View<'_>, snapshot: &FleetSnapshot, chosen: Option<&Evaluated>) 
             evaluated.candidate.location == location && !evaluated.rejected()
         };
         of_chosen
-            .or_else(|| cheapest(view, location))
+            .or_else(|| cheapest(view, chosen, location))
             .or_else(|| view.evaluated.iter().find(allowed))
     };
     let local = on(Location::Local).map(|evaluated| &evaluated.candidate);
@@ -317,9 +335,14 @@ fn trigger(view: View<'_>, decision: &Decision) -> Trigger {
         return previous.trigger;
     }
     let (before, after) = (&previous.inputs, &decision.inputs);
+    let declared = |name: &str| {
+        let mut targets = view.workload.targets.iter();
+        targets.any(|target| target.name == name)
+    };
     let verdicts = |decision: &Decision| -> Vec<(String, Verdict)> {
         let candidates = decision.candidates.iter();
         candidates
+            .filter(|candidate| declared(&candidate.name))
             .map(|candidate| (candidate.name.clone(), candidate.verdict))
             .collect()
     };
@@ -336,9 +359,21 @@ fn trigger(view: View<'_>, decision: &Decision) -> Trigger {
         || previous.reason == Reason::WaitingForGpu
     {
         Trigger::CapacityChanged
+    } else if substitutes_named(view, previous) != substitutes_named(view, decision) {
+        Trigger::ModelsChanged
     } else {
         previous.trigger
     }
+}
+
+/// What is chosen or wished for and no target of the spec.
+fn substitutes_named<'a>(view: View<'_>, decision: &'a Decision) -> BTreeSet<&'a str> {
+    let wished = decision.confirmation.iter().map(|it| it.target.as_str());
+    let named = decision.target.as_deref().into_iter().chain(wished);
+    let declared = &view.workload.targets;
+    named
+        .filter(|name| declared.iter().all(|target| target.name != *name))
+        .collect()
 }
 
 /// Whether the same price book has another revision now, or prices came to where there were none.

@@ -106,12 +106,25 @@ pub struct WorkloadInput {
     /// Where the workload may run, in the order that breaks ties.
     #[serde(default)]
     pub targets: Vec<Target>,
+    /// Other models that may stand in at these targets, in the order that breaks ties among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub substitutes: Vec<Substitute>,
     /// Where it is; `None` before its first placement.
     #[serde(default)]
     pub current: Option<CurrentPlacement>,
     /// When moves ended, rolled-back ones among them, in any order; a week of them is enough.
     #[serde(default)]
     pub moves: BTreeSet<Timestamp>,
+}
+
+impl WorkloadInput {
+    /// Every target of the spec, then the substitutes.
+    pub fn places(&self) -> impl Iterator<Item = &Target> {
+        let substitutes = self.substitutes.iter();
+        self.targets
+            .iter()
+            .chain(substitutes.map(|substitute| &substitute.target))
+    }
 }
 
 /// Whether data may leave the cluster.

@@ -154,6 +154,7 @@ pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
             .as_ref()
             .map(|policy| policy.name.clone()),
         targets,
+        substitutes: Vec::new(),
         current: facts.placement().map(|placement| current(facts, placement)),
         moves: moves(&facts.workload),
     };

@@ -134,7 +134,7 @@ impl<'a> Reach<'a> {
     }
 
     fn has_changed(&self, turn: &Prepared<'_>, previous: &Decision) -> bool {
-        let recalled = previous.candidates.len() != turn.workload.targets.len();
+        let recalled = previous.candidates.len() < turn.workload.targets.len();
         let due = previous.next_evaluation.is_some_and(|due| due <= self.now);
         // A wish that nothing held when it was decided is held once the window has closed.
         let wished = previous.outcome == Outcome::Move || self.competed.contains(turn.id);
@@ -149,7 +149,7 @@ impl<'a> Reach<'a> {
 
     fn has_changed_price(&self, workload: &WorkloadInput) -> bool {
         let prices = &self.changed.prices;
-        workload.targets.iter().any(|target| match &target.kind {
+        workload.places().any(|target| match &target.kind {
             TargetKind::External(external) => prices.iter().any(|key| {
                 key.provider == external.provider
                     && external.model.name.as_ref() == Some(&key.model)
@@ -165,7 +165,7 @@ impl<'a> Reach<'a> {
 }
 
 fn tiers_of(workload: &WorkloadInput) -> impl Iterator<Item = &str> {
-    workload.targets.iter().flat_map(|target| {
+    workload.places().flat_map(|target| {
         let tiers = match &target.kind {
             TargetKind::Local(local) => local.tiers.as_slice(),
             _ => &[],

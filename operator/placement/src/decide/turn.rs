@@ -126,7 +126,7 @@ fn precedence(
     demand: &EffectiveDemand,
 ) -> Precedence {
     let is_local = |name: &str| {
-        let named = workload.targets.iter().find(|target| target.name == name);
+        let named = workload.places().find(|target| target.name == name);
         named.is_some_and(|target| matches!(target.kind, TargetKind::Local(_)))
     };
     let placed_local = workload.current.as_ref().is_some_and(|current| {

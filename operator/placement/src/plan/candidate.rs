@@ -1,4 +1,4 @@
-//! What a decision says of each target of the spec.
+//! What a decision says of each target.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::Reason;
 use crate::snapshot::{Location, PriceBookRef, ThroughputSource};
 use crate::units::{MicroUsd, MicroUsdPerMillionTokens, MilliTokensPerSecond};
 
-/// One target of the spec: its cost, or what speaks against it.
+/// One target, of the spec or a substitute: its cost, or what speaks against it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {

@@ -18,6 +18,16 @@ pub struct Target {
     pub kind: TargetKind,
 }
 
+/// A target of the spec with another model in its place. Cost may move the workload there, and it serves while no target
+/// of the spec can; it is never the first placement, and on the route only while the workload is there or moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Substitute {
+    /// Name of the target of the spec.
+    pub of: String,
+    /// The target as it is with the other model, under a name of its own.
+    pub target: Target,
+}
+
 /// What is known of a place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetKind {

@@ -115,7 +115,7 @@ fn chosen(decision: &Decision) -> Option<&Candidate> {
 }
 
 fn local_of<'a>(workload: &'a WorkloadInput, name: &str) -> Option<&'a LocalTarget> {
-    let target = workload.targets.iter().find(|target| target.name == name)?;
+    let target = workload.places().find(|target| target.name == name)?;
     match &target.kind {
         TargetKind::Local(local) => Some(local),
         TargetKind::External(_) | TargetKind::Unresolved { .. } => None,
@@ -134,8 +134,7 @@ fn cheapest_overflow<'a>(
         Some(candidate.cost.as_ref()?.monthly)
     };
     workload
-        .targets
-        .iter()
+        .places()
         .filter(|target| on_route(&target.name))
         .filter_map(|target| match &target.kind {
             TargetKind::External(external) => {

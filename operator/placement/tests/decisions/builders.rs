@@ -132,6 +132,7 @@ pub(crate) fn hybrid(requests: u64) -> WorkloadInput {
         suspend: false,
         policy: None,
         targets: vec![on_local(local()), on_cloud(external())],
+        substitutes: Vec::new(),
         current: None,
         moves: BTreeSet::new(),
     }
@@ -253,6 +254,13 @@ pub(crate) fn only(snapshot: &mut FleetSnapshot) -> &mut WorkloadInput {
         .values_mut()
         .next()
         .expect("one workload")
+}
+
+/// Every target of a workload, substitutes among them.
+pub(crate) fn places_mut(workload: &mut WorkloadInput) -> impl Iterator<Item = &mut Target> {
+    let substitutes = workload.substitutes.iter_mut();
+    let targets = workload.targets.iter_mut();
+    targets.chain(substitutes.map(|substitute| &mut substitute.target))
 }
 
 /// The external target of a workload.

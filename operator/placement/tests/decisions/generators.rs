@@ -139,6 +139,28 @@ pub(crate) fn any_targets() -> impl Strategy<Value = Vec<Target>> {
     })
 }
 
+/// Other models at some of the targets, by the number of the target.
+pub(crate) fn any_substitutes() -> impl Strategy<Value = Vec<(usize, TargetKind)>> {
+    vec((0..5_usize, prop_oneof![any_local(), any_external()]), 0..8)
+}
+
+/// Those that are where their target is.
+pub(crate) fn substitutes(targets: &[Target], kinds: Vec<(usize, TargetKind)>) -> Vec<Substitute> {
+    let kinds = kinds.into_iter().enumerate();
+    let substitute = |(at, (of, kind)): (usize, (usize, TargetKind))| {
+        let target = targets.get(of)?;
+        let fits = target.kind.location() == kind.location();
+        fits.then(|| Substitute {
+            of: target.name.clone(),
+            target: Target {
+                name: format!("{}@m{at}", target.name),
+                kind,
+            },
+        })
+    };
+    kinds.filter_map(substitute).collect()
+}
+
 pub(crate) fn any_figures() -> impl Strategy<Value = DemandFigures> {
     (
         option::weighted(0.9, 0..20_000_000_u64),
@@ -202,15 +224,19 @@ prop_compose! {
         window in any_window(),
         self_hosting in select(vec![SelfHosting::Costed, SelfHosting::Free, SelfHosting::Forbidden]),
         max_moves in option::of(0..4_u32),
-        targets in any_targets(),
+        (targets, substitutes) in (any_targets(), any_substitutes()).prop_map(|(targets, kinds)| {
+            let substitutes = substitutes(&targets, kinds);
+            (targets, substitutes)
+        }),
         current in any_current(),
         moves in btree_set(0..900_000_i64, 0..3),
     ) -> WorkloadInput {
         let (require_zero_retention, suspend, mode) = terms;
-        let place = |at: usize| targets.get(at).map_or_else(|| "gone".to_owned(), |target| target.name.clone());
+        let places: Vec<&Target> = targets.iter().chain(substitutes.iter().map(|it| &it.target)).collect();
+        let place = |at: usize| places.get(at).map_or_else(|| "gone".to_owned(), |target| target.name.clone());
         let current = current.map(|(target, ago, pending)| CurrentPlacement {
             target: place(target),
-            tier: match targets.get(target).map(|target| &target.kind) {
+            tier: match places.get(target).map(|target| &target.kind) {
                 Some(TargetKind::Local(local)) => local.tiers.first().cloned(),
                 _ => None,
             },
@@ -235,6 +261,7 @@ prop_compose! {
             mode: match mode { 1 => Mode::Pinned(targets[0].name.clone()), 2 => Mode::Advisory, _ => Mode::Auto },
             suspend,
             targets,
+            substitutes,
             current,
             moves: moves.into_iter().map(|ago| at(-ago)).collect::<BTreeSet<_>>(),
             ..hybrid(0)

@@ -117,6 +117,7 @@ fn workload(at: u64) -> WorkloadInput {
         suspend: false,
         policy: None,
         targets: vec![local(at), external(at, 1), external(at, 2)],
+        substitutes: Vec::new(),
         current: None,
         moves: BTreeSet::new(),
     }

@@ -19,4 +19,5 @@ mod properties;
 mod recorded;
 mod scenarios;
 mod scenarios_mixed;
+mod substitutes;
 mod switching;

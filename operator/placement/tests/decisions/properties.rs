@@ -10,9 +10,10 @@ use weir_placement::*;
 
 use crate::builders::*;
 use crate::generators::*;
+use crate::substitutes::is_used_substitute;
 
 fn is_external(workload: &WorkloadInput, name: &str) -> bool {
-    let named = workload.targets.iter().find(|target| target.name == name);
+    let named = workload.places().find(|target| target.name == name);
     named.is_some_and(|target| target.kind.location() == Location::External)
 }
 
@@ -107,6 +108,8 @@ proptest! {
                 if candidate.verdict == Verdict::Rejected {
                     prop_assert!(candidate.cost.is_none() && !candidate.rejected_by.is_empty());
                     prop_assert!(!weighted || frozen);
+                } else if let Some(used) = is_used_substitute(&snapshot.workloads[id], decision, &candidate.name) {
+                    prop_assert_eq!(weighted, used);
                 } else {
                     prop_assert!(weighted || decision.target.is_none());
                 }
@@ -171,7 +174,7 @@ proptest! {
             decide_one(&FleetSnapshot { workloads, tiers: tiers.clone(), elsewhere: Vec::new() }, policy, at(0))
         };
         let cheap = decide_with(&workload);
-        for target in &mut workload.targets {
+        for target in places_mut(&mut workload) {
             if let TargetKind::External(ExternalTarget { price: Some(price), .. }) = &mut target.kind {
                 let raised = |it: MicroUsdPerMillionTokens| MicroUsdPerMillionTokens::clamped(u128::from(it.get()) * factor);
                 price.input = raised(price.input);
@@ -232,7 +235,7 @@ proptest! {
         let mut blind = snapshot.clone();
         for workload in blind.workloads.values_mut() {
             workload.current.iter_mut().for_each(|current| current.pending = None);
-            for target in &mut workload.targets {
+            for target in places_mut(workload) {
                 if let TargetKind::External(external) = &mut target.kind {
                     external.price = None;
                 }
@@ -322,7 +325,7 @@ proptest! {
                     let (id, workload) = after.workloads.iter().nth(which.index(after.workloads.len())).expect("one");
                     snapshot.workloads.insert(id.clone(), workload.clone());
                     changed.workloads.insert(id.clone());
-                    let left = before.workloads.get(id).into_iter().flat_map(|workload| &workload.targets);
+                    let left = before.workloads.get(id).into_iter().flat_map(|workload| workload.places());
                     for target in left {
                         if let TargetKind::Local(local) = &target.kind {
                             changed.left_tiers.extend(local.tiers.iter().cloned());
@@ -366,7 +369,7 @@ proptest! {
 /// Doubles the price of a model at every provider.
 fn change_price(snapshot: &mut FleetSnapshot, changed: &mut Changed, model: &str) {
     for workload in snapshot.workloads.values_mut() {
-        for target in &mut workload.targets {
+        for target in places_mut(workload) {
             let TargetKind::External(external) = &mut target.kind else {
                 continue;
             };
