@@ -80,8 +80,8 @@ pub const HEADER_DECISION: &str = "x-weir-decision-id";
 const MAX_LABEL: usize = 63;
 /// Between a target and the model that stands in there. No target of a spec has it in its name.
 const SUBSTITUTE_MARK: char = '@';
-/// Longest model in a substitute's name, in bytes.
-const MAX_SUBSTITUTE_MODEL: usize = 253;
+/// Longest name of a substitute, in bytes: what the operator takes of a gateway as the name of a target.
+const MAX_SUBSTITUTE: usize = 253;
 
 /// First eight hexadecimal digits of a UID.
 pub fn uid8(uid: &str) -> String {
@@ -101,9 +101,8 @@ pub fn child_name(workload: &str, target: &str, uid: &str) -> String {
 /// is written as `%` and two hexadecimal digits, so that the name can stand in a header. `None` for a model whose name
 /// would be too long.
 pub fn substitute_name(target: &str, model: &str) -> Option<String> {
-    let model = encoded(model);
-    let fits = !model.is_empty() && model.len() <= MAX_SUBSTITUTE_MODEL;
-    fits.then(|| format!("{target}{SUBSTITUTE_MARK}{model}"))
+    let name = format!("{target}{SUBSTITUTE_MARK}{}", encoded(model));
+    (!model.is_empty() && name.len() <= MAX_SUBSTITUTE).then_some(name)
 }
 
 /// The target and the model of a substitute's name; `None` for any other name.

@@ -9,6 +9,7 @@ use crate::table::{
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use weir_crds::names;
 
 /// Deleted UIDs that are remembered.
 const TOMBSTONES_KEPT: usize = 4096;
@@ -154,6 +155,46 @@ impl Entry {
     }
 }
 
+/// What a weight names.
+struct Named<'a> {
+    name: &'a str,
+    /// The target of the spec of that name, or the one that the name is derived from.
+    declared: &'a TargetInput,
+    /// The model that stands in there. Where it is stays the declared target's, so a name cannot make a target external.
+    #[cfg_attr(not(feature = "cloud"), allow(dead_code))]
+    substitute: Option<String>,
+}
+
+impl<'a> Named<'a> {
+    fn of(input: &'a WorkloadInput, name: &'a str) -> Option<Self> {
+        let find = |name: &str| input.targets.iter().find(|target| *target.name == *name);
+        let (declared, substitute) = match find(name) {
+            Some(declared) => (declared, None),
+            None => {
+                let (declared, model) = names::substitute_of(name)?;
+                (find(declared)?, Some(model))
+            }
+        };
+        Some(Self {
+            name,
+            declared,
+            substitute,
+        })
+    }
+
+    /// Whether it is something else than what passed the gates. A substitute takes from its target no more than the provider.
+    #[cfg(feature = "cloud")]
+    fn differs_from(&self, decided: &TargetKind) -> bool {
+        match (decided, &self.declared.kind) {
+            (
+                TargetKind::External { provider: a, .. },
+                TargetKind::External { provider: b, .. },
+            ) if self.substitute.is_some() => a != b,
+            (decided, now) => decided != now,
+        }
+    }
+}
+
 /// Everything that this plane knows of the cluster.
 #[derive(Debug)]
 pub struct Index {
@@ -292,25 +333,22 @@ impl Index {
         })
     }
 
-    /// A weight becomes a target when the spec has a target of that name.
+    /// A weight becomes a target when the spec has a target of that name, or one that it is derived from.
     fn target(
         &mut self,
         entry: &Entry,
         input: &WorkloadInput,
         weight: &WeightInput,
     ) -> Option<RouteTarget> {
-        let declared = input
-            .targets
-            .iter()
-            .find(|target| target.name == weight.target)?;
-        let target = self.resolve(entry, input, declared)?;
-        let state = entry.state.target(&declared.name);
+        let named = Named::of(input, &weight.target)?;
+        let target = self.resolve(entry, input, &named)?;
+        let state = entry.state.target(&weight.target);
         let asleep = weight.asleep && target.location() == Location::Local;
         if asleep && state.has_answered() {
             state.fell_asleep();
         }
         Some(RouteTarget {
-            name: Arc::clone(&declared.name),
+            name: Arc::clone(&weight.target),
             weight: weight.weight,
             asleep,
             target,
@@ -323,31 +361,30 @@ impl Index {
         &mut self,
         entry: &Entry,
         input: &WorkloadInput,
-        declared: &TargetInput,
+        named: &Named<'_>,
     ) -> Option<Target> {
+        let declared = named.declared;
         match &declared.kind {
             TargetKind::Local => {
-                let service = weir_crds::names::child_name(&input.name, &declared.name, &input.uid);
+                let service = names::child_name(&input.name, named.name, &input.uid);
                 LocalAddress::of_service(&service, &input.namespace, &self.domain)
                     .map(Target::Local)
             }
             #[cfg(feature = "cloud")]
             TargetKind::External { provider, model } => {
                 // The spec gave the name to another model since the gates were passed: wait for the next decision.
-                if entry
-                    .decided
-                    .get(&declared.name)
-                    .is_some_and(|decided| *decided != declared.kind)
-                {
+                let decided = entry.decided.get(&declared.name);
+                if decided.is_some_and(|decided| named.differs_from(decided)) {
                     return None;
                 }
+                let model = match &named.substitute {
+                    None => Arc::clone(model),
+                    Some(other) if self.providers.offers(provider, other) => other.as_str().into(),
+                    Some(_) => return None,
+                };
                 let proof = EgressAllowed::prove(input.egress)?;
                 let handle = self.providers.resolve(provider)?;
-                Some(Target::External(ExternalPermit::new(
-                    proof,
-                    handle,
-                    Arc::clone(model),
-                )))
+                Some(Target::External(ExternalPermit::new(proof, handle, model)))
             }
             #[cfg(not(feature = "cloud"))]
             TargetKind::External { .. } => {

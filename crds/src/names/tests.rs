@@ -30,7 +30,7 @@ fn a_dotted_name_becomes_a_service_name() {
 
 #[test]
 fn the_name_of_a_substitute_can_be_taken_apart_again() {
-    let long = "m".repeat(MAX_SUBSTITUTE_MODEL);
+    let long = "m".repeat(MAX_SUBSTITUTE - "cloud@".len());
     for model in [
         "gpt-mini",
         "openai/gpt-4o:free",
@@ -52,7 +52,7 @@ fn the_name_of_a_substitute_can_be_taken_apart_again() {
 
 #[test]
 fn a_model_that_no_name_can_hold_has_no_substitute() {
-    let too_long = "m".repeat(MAX_SUBSTITUTE_MODEL + 1);
+    let too_long = "m".repeat(MAX_SUBSTITUTE);
     let too_long_encoded = "\u{1f600}".repeat(22);
     for model in ["", &too_long, &too_long_encoded] {
         assert_eq!(substitute_name("cloud", model), None, "{model}");

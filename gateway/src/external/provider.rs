@@ -5,7 +5,7 @@ use super::client::{ClientError, ExternalClient, ExternalTimeouts, external_clie
 use http::Uri;
 use http::header::HeaderValue;
 use http::uri::Authority;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A provider as its object declares it.
@@ -21,6 +21,8 @@ pub struct ProviderInput {
     pub ca_bundle: Option<String>,
     /// Whether private addresses are allowed.
     pub allow_private: bool,
+    /// Names of the models that it serves.
+    pub models: BTreeSet<Arc<str>>,
 }
 
 /// A key in a Secret.
@@ -170,6 +172,12 @@ impl Providers {
         self.try_resolve(name).ok()
     }
 
+    /// Whether a provider declares that it serves a model.
+    pub fn offers(&self, provider: &str, model: &str) -> bool {
+        let declared = self.declared.get(provider).and_then(Option::as_ref);
+        declared.is_some_and(|declared| declared.models.contains(model))
+    }
+
     /// All providers, for the report.
     pub fn rows(&mut self) -> Vec<ProviderRow> {
         let names: Vec<Arc<str>> = self.declared.keys().cloned().collect();
@@ -283,6 +291,7 @@ mod tests {
             }),
             ca_bundle: None,
             allow_private: false,
+            models: BTreeSet::new(),
         };
         providers.set_providers([("p".into(), Some(input))].into());
         if let Some(value) = secret {

@@ -55,6 +55,11 @@ pub fn provider_input(provider: &InferenceProvider) -> Option<ProviderInput> {
         }),
         ca_bundle: spec.ca_bundle.clone(),
         allow_private: spec.allow_private_addresses,
+        models: spec
+            .models
+            .iter()
+            .map(|model| model.name.as_str().into())
+            .collect(),
     })
 }
 

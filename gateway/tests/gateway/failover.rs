@@ -23,6 +23,7 @@ pub fn input(endpoint: &str, ca_bundle: Option<String>, allow_private: bool) -> 
         }),
         ca_bundle,
         allow_private,
+        models: ["gpt-mini", "org/gpt-nano:free"].map(Into::into).into(),
     }
 }
 

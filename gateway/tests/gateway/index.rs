@@ -37,6 +37,7 @@ fn index() -> Index {
         secret: None,
         ca_bundle: None,
         allow_private: false,
+        models: ["a", "b/c:free"].map(Into::into).into(),
     };
     providers.set_providers([("p".into(), Some(input))].into());
     Index::new("cluster.local", providers)
@@ -254,7 +255,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(external("b"))
     ];
     let targets = prop::collection::vec(("[abc]", kind), 0..4);
-    let weights = prop::collection::vec(("[abcd]", 0u32..3, any::<bool>()), 0..4);
+    let weights = prop::collection::vec(("[abcd](@[ab])?", 0u32..3, any::<bool>()), 0..4);
     let apply = (
         0u8..3,
         0i64..4,

@@ -15,6 +15,7 @@ mod plane;
 mod provider;
 mod report;
 mod streaming;
+mod substitutes;
 mod support;
 mod upstream;
 mod watch;

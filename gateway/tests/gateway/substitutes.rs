@@ -1,0 +1,217 @@
+//! Models that stand in at a target of the spec, from the object to what a provider sees.
+
+use rstest::rstest;
+use weir_gateway::index::{
+    Egress, Index, PlacementInput, TargetInput, TargetKind, WeightInput, WorkloadInput,
+};
+use weir_gateway::table::{RouteTable, TrafficPolicy};
+
+use crate::support::{KEY, UID};
+
+fn workload(egress: Egress, targets: Vec<TargetInput>, weights: &[(&str, u32)]) -> WorkloadInput {
+    use sha2::{Digest, Sha256};
+    let weight = |(target, weight): &(&str, u32)| WeightInput {
+        target: (*target).into(),
+        weight: *weight,
+        asleep: false,
+    };
+    WorkloadInput {
+        uid: UID.into(),
+        namespace: "ns".into(),
+        name: "chat".into(),
+        generation: 1,
+        resource_version: Some(1),
+        created: 0,
+        egress,
+        model: "m".into(),
+        key: Some(Sha256::digest(KEY).into()),
+        targets,
+        placement: Some(PlacementInput {
+            decision_id: "d-1".into(),
+            step: 1,
+            generation: 1,
+            weights: weights.iter().map(weight).collect(),
+        }),
+        traffic: TrafficPolicy::default(),
+    }
+}
+
+fn local(name: &str) -> TargetInput {
+    TargetInput {
+        name: name.into(),
+        kind: TargetKind::Local,
+    }
+}
+
+fn routes(table: &RouteTable) -> Vec<String> {
+    let route = table.by_uid(UID).expect("a route");
+    let names = route.targets.iter().map(|target| target.name.to_string());
+    names.collect()
+}
+
+#[cfg(not(feature = "cloud"))]
+fn index() -> (Egress, Index) {
+    (Egress::Forbidden, Index::new("cluster.local"))
+}
+
+#[cfg(feature = "cloud")]
+fn index() -> (Egress, Index) {
+    use weir_gateway::external::{ExternalTimeouts, Providers};
+    let providers = Providers::new(ExternalTimeouts {
+        connect: std::time::Duration::from_secs(1),
+    });
+    (Egress::Allowed, Index::new("cluster.local", providers))
+}
+
+#[test]
+fn another_model_in_the_cluster_has_a_service_of_its_own() {
+    let (egress, mut index) = index();
+    let name = "here@org/Small:1";
+    index.apply(Ok(workload(
+        egress,
+        vec![local("here")],
+        &[(name, 100), ("here", 0)],
+    )));
+    let table = index.build();
+    assert_eq!(routes(&table), [name, "here"]);
+    let service = weir_crds::names::child_name("chat", name, UID);
+    let wanted = format!("{service}.ns.svc.cluster.local.:80");
+    match &table.by_uid(UID).expect("a route").targets[0].target {
+        weir_gateway::table::Target::Local(address) => {
+            assert_eq!(address.authority().as_str(), wanted);
+        }
+        #[cfg(feature = "cloud")]
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case::of_no_target("there@small")]
+#[case::garbled("here@%4")]
+#[case::of_no_model("here@")]
+fn a_name_that_derives_from_nothing_has_no_route(#[case] name: &str) {
+    let (egress, mut index) = index();
+    let targets = vec![local("here")];
+    index.apply(Ok(workload(egress, targets, &[("here", 0), (name, 100)])));
+    assert_eq!(routes(&index.build()), ["here"]);
+}
+
+#[cfg(not(feature = "cloud"))]
+#[test]
+fn in_the_local_plane_no_name_makes_a_target_external() {
+    let (egress, mut index) = index();
+    let cloud = TargetInput {
+        name: "cloud".into(),
+        kind: TargetKind::External {
+            provider: "p".into(),
+            model: "a".into(),
+        },
+    };
+    index.apply(Ok(workload(egress, vec![cloud], &[("cloud@b", 100)])));
+    assert!(routes(&index.build()).is_empty());
+}
+
+#[cfg(feature = "cloud")]
+mod in_the_cloud {
+    use super::*;
+    use crate::failover::input;
+    use crate::support::{CHAT, Server, Upstream, ok, quick};
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, Providers};
+
+    const NANO: &str = "cloud@org/gpt-nano:free";
+
+    fn external(provider: &str, model: &str) -> TargetInput {
+        TargetInput {
+            name: "cloud".into(),
+            kind: TargetKind::External {
+                provider: provider.into(),
+                model: model.into(),
+            },
+        }
+    }
+
+    fn with_provider(declared: ProviderInput) -> Index {
+        let mut providers = Providers::new(ExternalTimeouts {
+            connect: std::time::Duration::from_secs(1),
+        });
+        let key = [("api-key".to_owned(), ApiKey::new(b"sk-provider"))].into();
+        providers.set_secrets([("keys".to_owned(), key)].into());
+        providers.set_providers([("p".into(), Some(declared))].into());
+        Index::new("cluster.local", providers)
+    }
+
+    fn on_nano(targets: Vec<TargetInput>) -> WorkloadInput {
+        workload(Egress::Allowed, targets, &[("cloud", 0), (NANO, 100)])
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_out_with_the_model_that_stands_in() {
+        let provider = Upstream::start_tls(|_| ok()).await;
+        let endpoint = format!("https://localhost:{}/v1", provider.port);
+        let mut index = with_provider(input(&endpoint, provider.ca_pem.clone(), true));
+        index.apply(Ok(on_nano(vec![external("p", "gpt-mini")])));
+        let server = Server::start_unsynced(quick()).await;
+        let table = index.build();
+        let state = Arc::clone(&table.by_uid(UID).expect("a route").state);
+        server.hub.publish(table);
+        let answer = server.post(CHAT).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.way(), (NANO, "External", "placement"));
+        let sent = CHAT.replace(r#""model":"m""#, r#""model":"org/gpt-nano:free""#);
+        assert_eq!(provider.seen()[0].body, sent);
+        let books = state.books();
+        let metered: Vec<_> = books.by_step.iter().collect();
+        assert_eq!((&*metered[0].0.0, metered[0].1.requests()), (NANO, 1));
+    }
+
+    #[test]
+    fn a_model_that_its_provider_does_not_list_has_no_route() {
+        let declared = || input("https://api.example.com/v1", None, false);
+        let mut index = with_provider(declared());
+        index.apply(Ok(on_nano(vec![external("p", "gpt-mini")])));
+        assert_eq!(routes(&index.build()), ["cloud", NANO]);
+        let withdrawn = ProviderInput {
+            models: BTreeSet::from(["gpt-mini".into()]),
+            ..declared()
+        };
+        index
+            .providers
+            .set_providers([("p".into(), Some(withdrawn))].into());
+        assert_eq!(routes(&index.build()), ["cloud"]);
+    }
+
+    #[test]
+    fn a_target_that_was_given_to_another_provider_takes_its_substitutes_with_it() {
+        let mut index = with_provider(input("https://api.example.com/v1", None, false));
+        let declared = input("https://api.example.com/v1", None, false);
+        let both = [
+            ("p".into(), Some(declared.clone())),
+            ("q".into(), Some(declared)),
+        ];
+        index.providers.set_providers(both.into());
+        index.apply(Ok(on_nano(vec![external("p", "gpt-mini")])));
+        let mut changed = on_nano(vec![external("p", "other")]);
+        changed.generation = 2;
+        index.apply(Ok(changed.clone()));
+        assert_eq!(
+            routes(&index.build()),
+            [NANO],
+            "what passed the gates is the same"
+        );
+        changed.targets = vec![external("q", "gpt-mini")];
+        changed.generation = 3;
+        index.apply(Ok(changed));
+        assert!(routes(&index.build()).is_empty());
+    }
+
+    #[test]
+    fn a_forbidden_workload_has_no_route_in_this_plane() {
+        let mut index = with_provider(input("https://api.example.com/v1", None, false));
+        let mut forbidden = on_nano(vec![external("p", "gpt-mini")]);
+        forbidden.egress = Egress::Forbidden;
+        index.apply(Ok(forbidden));
+        assert!(index.build().by_uid(UID).is_none());
+    }
+}
