@@ -1,5 +1,7 @@
 //! Workloads on a simulated API server: placed, moved, failing, interrupted at every write, and quiet in between.
 
+#[path = "workload/arrivals.rs"]
+mod arrivals;
 #[path = "workload/crashes.rs"]
 mod crashes;
 #[path = "workload/demand_records.rs"]

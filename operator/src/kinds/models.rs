@@ -113,7 +113,16 @@ impl Controller {
                 .targets
                 .iter()
                 .filter_map(|target| target.local.as_ref());
+            let stands_in = |name: &str| {
+                let target = workload.spec.target(name).and_then(|target| target.local);
+                target.is_some_and(|local| local.model_ref.name == profile)
+            };
+            let placement = workload
+                .status
+                .as_ref()
+                .and_then(|it| it.placement.as_ref());
             locals.any(|local| local.model_ref.name == profile)
+                || placement.is_some_and(|placement| stands_in(&placement.target))
         };
         self.context.stores.workloads.state_filter(serves).len()
     }

@@ -122,6 +122,7 @@ fn metadata(workload: &InferenceWorkload, target: &str) -> ObjectMeta {
         name: Some(child_name(workload, target)),
         namespace: meta.namespace.clone(),
         labels: Some(labels::all(name, uid, target)),
+        annotations: labels::annotations(target),
         owner_references: Some(vec![owner(workload)]),
         ..ObjectMeta::default()
     }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use weir_crds::names;
 use weir_crds::placement::Placement;
 
 use super::apply::{self, ChildProblem, ChildProblems};
 use super::build::{self, BuildError, Wanted};
+use super::facts;
 use super::moves::{self, Advance};
 use super::validate::Validated;
 use super::{Pass, ReconcileError, labels};
@@ -37,7 +39,7 @@ impl Pass<'_> {
         let Some(placement) = placement else {
             return (wanted, problems);
         };
-        for target in &self.facts.workload.spec.targets {
+        for target in &facts::targets(&self.facts.workload.spec, Some(placement)) {
             let Some(local) = &target.local else {
                 continue;
             };
@@ -99,7 +101,7 @@ impl Pass<'_> {
         self.facts.tiers.get(name).map(AsRef::as_ref)
     }
 
-    /// Targets that the spec no longer has and that no request uses.
+    /// Targets that the spec no longer has, and substitutes that lost their place, when no request uses them.
     fn removed(
         &self,
         validated: &Validated,
@@ -121,14 +123,18 @@ impl Pass<'_> {
         let mut gone: Vec<String> = deployments
             .chain(services)
             .filter_map(|meta| labels::target_of(meta))
-            .filter(|target| validated.rules.target(target).is_none())
+            .filter(|target| {
+                let of_spec = validated.rules.target(target).is_some();
+                !of_spec || names::substitute_of(target).is_some()
+            })
             .filter(|target| {
                 placement.is_none_or(|placement| {
+                    let listed = placement.weights.iter().any(|each| each.target == *target);
                     let uses = placement
                         .r#move
                         .as_ref()
                         .is_some_and(|ongoing| ongoing.from == *target || ongoing.to == *target);
-                    !uses && moves::released(moves, placement, target)
+                    !listed && !uses && moves::released(moves, placement, target)
                 })
             })
             .map(str::to_owned)

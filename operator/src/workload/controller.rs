@@ -7,7 +7,8 @@ use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
-use weir_crds::InferenceWorkload;
+use weir_crds::workload::Substitution;
+use weir_crds::{InferenceWorkload, names};
 
 use super::Reconciler;
 use crate::cli::Plane;
@@ -151,7 +152,7 @@ fn users(stores: &Stores, change: &Change) -> Vec<Key> {
             providers_of_book.iter().any(|each| each == provider)
         }),
         Kind::Tier => locals(workload).any(|local| local.tiers.contains(name)),
-        Kind::Model => locals(workload).any(|local| local.model_ref.name == *name),
+        Kind::Model => names_model(stores, workload, name),
         _ => false,
     };
     stores
@@ -160,6 +161,30 @@ fn users(stores: &Stores, change: &Change) -> Vec<Key> {
         .iter()
         .map(|workload| Key::of(workload.as_ref()))
         .collect()
+}
+
+/// Whether a profile is named, may stand in for a named one, or did: then the last decision tells.
+fn names_model(stores: &Stores, workload: &InferenceWorkload, name: &str) -> bool {
+    let profile = |name: &str| Stores::get(&stores.models, None, name);
+    let claim = profile(name).and_then(|profile| profile.spec.claim().map(str::to_owned));
+    let lies_beside = || {
+        claim.is_some_and(|claim| {
+            let named = locals(workload).filter_map(|local| profile(&local.model_ref.name));
+            let mut claims = named.map(|profile| profile.spec.claim() == Some(&claim));
+            may_substitute(workload) && claims.any(|same| same)
+        })
+    };
+    let stood_in = || {
+        let decision = workload.status.as_ref()?.decision.as_ref()?;
+        let mut candidates = decision.candidates.iter();
+        candidates.find(|it| names::substitute_of(&it.name).is_some_and(|(_, of)| of == name))
+    };
+    let is_named = locals(workload).any(|local| local.model_ref.name == name);
+    is_named || lies_beside() || stood_in().is_some()
+}
+
+fn may_substitute(workload: &InferenceWorkload) -> bool {
+    workload.spec.capability.substitution != Substitution::Forbidden
 }
 
 fn locals(workload: &InferenceWorkload) -> impl Iterator<Item = &weir_crds::workload::LocalTarget> {

@@ -17,6 +17,8 @@ use weir_placement::{HourHistory, Percent, Utilization};
 use super::demand_record::{self, Unusable};
 use super::facts::{Children, Facts, TargetTraffic, Traffic};
 use super::moves::Acknowledgement;
+use super::validate::claims_of;
+use super::{facts, labels};
 use crate::cli::Plane;
 use crate::context::Context;
 use crate::stores::Stores;
@@ -68,10 +70,22 @@ fn facts(
             .iter()
             .filter_map(|target| target.external.as_ref())
     };
-    let models = named(
+    let mut models = named(
         &stores.models,
         locals().map(|local| local.model_ref.name.as_str()),
     );
+    let claims = claims_of(spec, |name| models.get(name).map(AsRef::as_ref));
+    if !claims.is_empty() {
+        let beside = stores.models.state_filter(|profile| {
+            let claim = profile.spec.claim();
+            claim.is_some_and(|claim| claims.contains(claim))
+        });
+        models.extend(
+            beside
+                .into_iter()
+                .map(|profile| (profile.name_any(), profile)),
+        );
+    }
     let providers = named(
         &stores.providers,
         externals().map(|external| external.provider_ref.name.as_str()),
@@ -95,7 +109,7 @@ fn facts(
         .policy_ref
         .as_ref()
         .and_then(|policy| Stores::get(&stores.policies, None, &policy.name));
-    let traffic = traffic(context, &workload, now);
+    let traffic = traffic(context, &workload, &children, now);
     Facts {
         now,
         policy,
@@ -214,7 +228,12 @@ async fn mount_failure(context: &Context, pod: &Pod) -> Option<String> {
     last.and_then(|event| event.message.clone())
 }
 
-fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> Traffic {
+fn traffic(
+    context: &Context,
+    workload: &InferenceWorkload,
+    children: &Children,
+    now: Timestamp,
+) -> Traffic {
     let telemetry = &context.telemetry;
     let uid = workload.metadata.uid.as_deref().unwrap_or_default();
     let plane = Plane::from(workload.spec.data_policy.egress);
@@ -247,13 +266,12 @@ fn traffic(context: &Context, workload: &InferenceWorkload, now: Timestamp) -> T
         .iter()
         .map(|target| target.name.clone())
         .collect();
-    if let Some(placement) = placement {
-        names.insert(placement.target.clone());
-        names.extend(placement.weights.iter().map(|weight| weight.target.clone()));
-        if let Some(ongoing) = &placement.r#move {
-            names.extend([ongoing.from.clone(), ongoing.to.clone()]);
-        }
-    }
+    let used = placement.into_iter().flat_map(facts::names_in);
+    names.extend(used.map(str::to_owned));
+    // What lost its place is released once no request runs on it.
+    let served = children.deployments.iter();
+    let served = served.filter_map(|deployment| labels::target_of(&deployment.metadata));
+    names.extend(served.map(str::to_owned));
     let targets = names.into_iter().map(|target| {
         let counters = telemetry.counters_since(uid, &target, first_step);
         let seen = TargetTraffic {
@@ -312,10 +330,8 @@ fn usage(context: &Context, workload: &InferenceWorkload, uid: &str) -> Option<U
     let metered = context.telemetry.usage(uid)?;
     let total = metered.total();
     let is_local = |name: &str| {
-        let targets = workload.spec.targets.iter();
-        targets
-            .into_iter()
-            .any(|target| target.name == name && target.local.is_some())
+        let target = workload.spec.target(name);
+        target.is_some_and(|target| target.local.is_some())
     };
     let local: u64 = metered
         .targets

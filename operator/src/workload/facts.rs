@@ -1,12 +1,14 @@
 //! What is known of one workload and of everything that it refers to, at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use weir_crds::placement::Placement;
 use weir_crds::usage::Usage;
+use weir_crds::workload::{InferenceWorkloadSpec, Target};
 use weir_crds::{
     GPUTier, InferencePlacementPolicy, InferencePriceBook, InferenceProvider, InferenceWorkload,
     ModelProfile,
@@ -25,7 +27,7 @@ pub struct Facts {
     pub workload: Arc<InferenceWorkload>,
     /// The policy that it names.
     pub policy: Option<Arc<InferencePlacementPolicy>>,
-    /// The profiles that it names, those that exist.
+    /// The profiles that it names, those that exist, and those that may stand in for them.
     pub models: BTreeMap<String, Arc<ModelProfile>>,
     /// The providers that it names, those that exist.
     pub providers: BTreeMap<String, Arc<InferenceProvider>>,
@@ -88,6 +90,26 @@ pub struct TargetTraffic {
     pub ttft_p95: Option<Millis>,
 }
 
+/// The targets of a spec, and after them the substitutes that a placement has.
+pub fn targets(spec: &InferenceWorkloadSpec, placement: Option<&Placement>) -> Vec<Target> {
+    let declared = |name: &str| spec.targets.iter().any(|target| target.name == name);
+    let names = placement.into_iter().flat_map(names_in);
+    let substitutes = names.filter(|name| !declared(name));
+    let substitutes = substitutes.filter_map(|name| spec.target(name));
+    spec.targets.iter().cloned().chain(substitutes).collect()
+}
+
+/// Every target that a placement names.
+pub fn names_in(placement: &Placement) -> BTreeSet<&str> {
+    let weights = placement.weights.iter();
+    let mut names: BTreeSet<&str> = weights.map(|weight| weight.target.as_str()).collect();
+    names.insert(&placement.target);
+    if let Some(ongoing) = &placement.r#move {
+        names.extend([ongoing.from.as_str(), ongoing.to.as_str()]);
+    }
+    names
+}
+
 impl Facts {
     /// The workload's UID; empty for an object that was never stored.
     pub fn uid(&self) -> &str {
@@ -114,8 +136,13 @@ impl Facts {
     }
 
     /// The placement in status.
-    pub fn placement(&self) -> Option<&weir_crds::placement::Placement> {
+    pub fn placement(&self) -> Option<&Placement> {
         self.workload.status.as_ref()?.placement.as_ref()
+    }
+
+    /// The targets of the spec, and after them the substitutes that the placement has.
+    pub fn targets(&self) -> Vec<Target> {
+        targets(&self.workload.spec, self.placement())
     }
 
     /// Replicas that the Deployment of a target orders; `None` when there is none.
@@ -134,7 +161,7 @@ impl Facts {
     fn deployment(&self, target: &str) -> Option<&Deployment> {
         let deployments = self.children.deployments.iter();
         deployments
-            .filter(|each| super::labels::target_of(&each.metadata) == Some(target))
+            .filter(|each| super::labels::is_of(&each.metadata, target))
             .map(AsRef::as_ref)
             .next()
     }

@@ -23,12 +23,12 @@ pub struct Observation {
     pub ready_replicas: BTreeMap<String, i32>,
 }
 
-/// Looks at every target of the spec, and at those that status still has.
+/// Looks at every target of the spec, at the substitutes in use, and at what status still has.
 pub fn observe(facts: &Facts) -> Observation {
     let mut diagnoses = BTreeMap::new();
     let mut ready_replicas = BTreeMap::new();
     let mut targets = BTreeMap::new();
-    for target in &facts.workload.spec.targets {
+    for target in &facts.targets() {
         let name = &target.name;
         let mut seen = traffic(facts, name);
         if let Some(external) = &target.external {
@@ -89,7 +89,7 @@ struct Local {
 }
 
 fn local(facts: &Facts, target: &Target) -> Local {
-    let of_target = |meta| labels::target_of(meta) == Some(target.name.as_str());
+    let of_target = |meta| labels::is_of(meta, &target.name);
     let deployment = facts
         .children
         .deployments

@@ -3,6 +3,7 @@
 
 mod policy;
 mod rules;
+mod substitutes;
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use weir_placement::{
 use super::facts::Facts;
 use super::moves::Rules;
 
+pub(crate) use substitutes::claims_of;
 pub(crate) use targets::{fresh_until, healthy, is_fresh};
 
 /// How long a new workload waits for the objects that it refers to: they are often created in one go.
@@ -123,7 +125,7 @@ pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
     let policy = policy::policy(facts, &mut unresolved);
     let targets = targets::targets(facts, &mut unresolved, &mut pending)?;
     let tiers = targets::tiers(facts, &mut unresolved, &mut pending);
-    let input = WorkloadInput {
+    let mut input = WorkloadInput {
         generation: facts.generation(),
         egress: match spec.data_policy.egress {
             DeclaredEgress::Forbidden => Egress::Forbidden,
@@ -158,6 +160,7 @@ pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
         current: facts.placement().map(|placement| current(facts, placement)),
         moves: moves(&facts.workload),
     };
+    input.substitutes = substitutes::substitutes(facts, &input);
     Ok(Validated {
         input,
         tiers,
@@ -316,14 +319,14 @@ fn held(facts: &Facts, placement: &Placement) -> BTreeMap<String, u32> {
             .spec
             .as_ref()
             .is_some_and(|spec| spec.node_name.is_some());
-        let target = super::labels::target_of(&pod.metadata);
+        let serves = |target: &str| super::labels::is_of(&pod.metadata, target);
         let ongoing = placement.r#move.as_ref();
-        let tier = match target {
-            Some(target) if target == placement.target => placement.tier.as_ref(),
-            Some(target) => ongoing
-                .filter(|ongoing| ongoing.to == target)
-                .and_then(|ongoing| ongoing.tier.as_ref()),
-            None => None,
+        let tier = if serves(&placement.target) {
+            placement.tier.as_ref()
+        } else {
+            ongoing
+                .filter(|ongoing| serves(&ongoing.to))
+                .and_then(|ongoing| ongoing.tier.as_ref())
         };
         if let Some(tier) = tier.filter(|_| scheduled) {
             *held.entry(tier.clone()).or_default() += 1;

@@ -102,7 +102,7 @@ impl Cluster {
         self.set_status("gputiers", "", "cpu", status);
     }
 
-    fn set_status(&self, resource: &str, namespace: &str, name: &str, status: Value) {
+    pub fn set_status(&self, resource: &str, namespace: &str, name: &str, status: Value) {
         let request = weir_simapi::RequestInfo {
             actor: "controller".into(),
             verb: "patch".into(),
@@ -121,13 +121,18 @@ impl Cluster {
 
     /// Changes a workload as a user would.
     pub fn edit(&self, name: &str, body: Value) {
+        self.ask("patch", ("inferenceworkloads", "team", name), body);
+    }
+
+    /// Changes or deletes an object as a user would.
+    pub fn ask(&self, verb: &str, (resource, namespace, name): (&str, &str, &str), body: Value) {
         let request = weir_simapi::RequestInfo {
             actor: "user".into(),
-            verb: "patch".into(),
+            verb: verb.into(),
             group: "inference.weir.dev".into(),
             version: "v1alpha1".into(),
-            resource: "inferenceworkloads".into(),
-            namespace: "team".into(),
+            resource: resource.into(),
+            namespace: namespace.into(),
             name: name.into(),
             content_type: "application/merge-patch+json".into(),
             body,

@@ -37,7 +37,8 @@ pub fn deployment(plan: &Plan<'_>) -> Result<Deployment, BuildError> {
     let selector = labels::selector(uid, plan.target);
     let mut metadata = metadata(plan.workload, plan.target);
     let tier = plan.tier.metadata.name.clone().unwrap_or_default();
-    metadata.annotations = Some([(ANNOTATION_TIER.to_owned(), tier)].into());
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(ANNOTATION_TIER.to_owned(), tier);
     Ok(sealed(Deployment {
         metadata,
         spec: Some(DeploymentSpec {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use weir_crds::names;
 use weir_crds::placement::Location;
 
 /// What was decided, as far as moves need it.
@@ -76,9 +77,10 @@ pub struct TargetRules {
 }
 
 impl Rules {
-    /// The rules of a target of the spec.
+    /// The rules of a target of the spec; a substitute has those of its target.
     pub fn target(&self, name: &str) -> Option<&TargetRules> {
-        self.targets.iter().find(|target| target.name == name)
+        let declared = names::declared_target(name);
+        self.targets.iter().find(|target| target.name == declared)
     }
 }
 

@@ -158,11 +158,10 @@ fn concerned(view: View<'_>, location: Location) -> Vec<String> {
     {
         names.push(ongoing.to.clone());
     }
-    let targets = &view.facts.workload.spec.targets;
+    let spec = &view.facts.workload.spec;
     let here = |name: &String| {
-        targets
-            .iter()
-            .any(|target| target.name == *name && observe::location(target) == location)
+        let target = spec.target(name);
+        target.is_some_and(|target| observe::location(&target) == location)
     };
     names.into_iter().filter(here).collect()
 }
@@ -220,12 +219,9 @@ fn external_ready(view: View<'_>) -> Finding {
         return Finding::new(type_, true, "NoTraffic", message);
     }
     let mut measured = true;
-    for target in &view.facts.workload.spec.targets {
-        let Some(external) = target
-            .external
-            .as_ref()
-            .filter(|_| targets.contains(&target.name))
-        else {
+    for target in &targets {
+        let declared = view.facts.workload.spec.target(target);
+        let Some(external) = declared.and_then(|declared| declared.external) else {
             continue;
         };
         let name = &external.provider_ref.name;
@@ -235,7 +231,7 @@ fn external_ready(view: View<'_>) -> Finding {
             .get(name)
             .map_or(Some(false), |provider| validate::healthy(provider));
         if healthy == Some(false) {
-            let message = format!("{}: provider {name} does not answer", target.name);
+            let message = format!("{target}: provider {name} does not answer");
             return Finding::new(type_, false, "ProviderUnhealthy", message);
         }
         measured &= healthy.is_some();

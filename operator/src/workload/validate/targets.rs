@@ -64,7 +64,11 @@ fn invalid(kind: &str, name: &str, error: &dyn std::fmt::Display) -> Problem {
     }
 }
 
-fn local(facts: &Facts, name: &str, wanted: &declared::LocalTarget) -> Result<TargetKind, Problem> {
+pub(super) fn local(
+    facts: &Facts,
+    name: &str,
+    wanted: &declared::LocalTarget,
+) -> Result<TargetKind, Problem> {
     let model_name = &wanted.model_ref.name;
     let model = facts
         .models
@@ -137,7 +141,7 @@ fn quality(scores: &[QualityScore]) -> Result<BTreeMap<String, Score>, weir_plac
         .collect()
 }
 
-fn external(
+pub(super) fn external(
     facts: &Facts,
     name: &str,
     wanted: &declared::ExternalTarget,
