@@ -11,7 +11,8 @@ use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use weir_crds::{InferenceWorkload, names};
+use weir_crds::{InferenceWorkload, ModelProfile, names};
+use weir_operator::workload::validate::claims_of;
 
 use crate::cli::Connection;
 use crate::objects::{Objects, Reference};
@@ -195,7 +196,8 @@ impl Cluster {
         answer(&format!("{kind} {name}"), &kind, api.get_opt(name)).await
     }
 
-    /// Adds what the workload refers to and is absent. What cannot be read is told and left out.
+    /// Adds what the workload refers to and is absent, and profiles that may stand in for those that it names. What cannot be
+    /// read is told and left out.
     pub async fn complete(
         &self,
         objects: &mut Objects,
@@ -206,6 +208,7 @@ impl Cluster {
         loop {
             let absent = objects.absent(workload);
             let Some(reference) = absent.into_iter().find(|each| !tried.contains(each)) else {
+                failed.extend(self.add_beside(objects, workload).await.err());
                 return failed;
             };
             if let Err(error) = self.add(objects, &reference).await {
@@ -213,6 +216,24 @@ impl Cluster {
             }
             tried.push(reference);
         }
+    }
+
+    async fn add_beside(
+        &self,
+        objects: &mut Objects,
+        workload: &InferenceWorkload,
+    ) -> Result<(), ClusterError> {
+        let claims = claims_of(&workload.spec, |name| objects.models.get(name));
+        if claims.is_empty() {
+            return Ok(());
+        }
+        for (name, profile) in self.all::<ModelProfile>().await? {
+            let claim = profile.spec.claim();
+            if claim.is_some_and(|claim| claims.contains(claim)) {
+                objects.models.entry(name).or_insert(profile);
+            }
+        }
+        Ok(())
     }
 
     async fn add(&self, objects: &mut Objects, reference: &Reference) -> Result<(), ClusterError> {

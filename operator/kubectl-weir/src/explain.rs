@@ -219,15 +219,14 @@ fn measured(objects: &Objects, local: &Candidate, tier: Option<&str>, now: Times
         return String::new();
     };
     let workloads = objects.workloads.iter();
-    let mut targets = workloads.flat_map(|workload| &workload.spec.targets);
-    let target = targets.find(|target| target.name == local.name);
-    let model = target.and_then(|target| target.local.as_ref());
-    let Some(model) = model.map(|local| &local.model_ref.name) else {
+    let mut targets = workloads.filter_map(|workload| workload.spec.target(&local.name));
+    let model = targets.next().and_then(|target| target.local);
+    let Some(model) = model.map(|local| local.model_ref.name) else {
         return format!(" on tier {tier}");
     };
     let status = objects
         .models
-        .get(model)
+        .get(&model)
         .and_then(|model| model.status.as_ref());
     let mut figures = status.iter().flat_map(|status| &status.measured);
     let reported = figures.find(|measured| measured.tier == tier);

@@ -26,7 +26,7 @@ use weir_placement::{
 use super::facts::Facts;
 use super::moves::Rules;
 
-pub(crate) use substitutes::claims_of;
+pub use substitutes::claims_of;
 pub(crate) use targets::{fresh_until, healthy, is_fresh};
 
 /// How long a new workload waits for the objects that it refers to: they are often created in one go.

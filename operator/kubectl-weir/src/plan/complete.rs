@@ -79,11 +79,7 @@ pub(super) fn missing(
 }
 
 fn price_missing(objects: &Objects, facts: &Facts, target: &str) -> Option<String> {
-    let mut targets = facts.workload.spec.targets.iter();
-    let external = targets
-        .find(|each| each.name == target)?
-        .external
-        .as_ref()?;
+    let external = facts.workload.spec.target(target)?.external?;
     let name = &external.provider_ref.name;
     let provider = objects.providers.get(name)?;
     let mut models = provider.spec.models.iter();

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use weir_crds::names;
 use weir_operator::workload::decide::Considered;
 use weir_operator::workload::validate::Validated;
 use weir_placement::{Decision, DemandSource, Location, RequestsPerMonth};
@@ -93,7 +94,10 @@ fn at(validated: &Validated, decision: &Decision, requests: u64, now: Timestamp)
     let there = Considered::new("", &validated, None).decide_alone(now)?;
     let cheapest = |location| {
         let candidates = there.candidates.iter();
-        let of_side = candidates.filter(|candidate| candidate.location == location);
+        // As the break-even does: a workload begins on no substitute.
+        let of_side = candidates.filter(|candidate| {
+            candidate.location == location && names::substitute_of(&candidate.name).is_none()
+        });
         let costs = of_side.filter_map(|candidate| candidate.cost.as_ref());
         costs.map(|cost| cost.monthly.get()).min()
     };

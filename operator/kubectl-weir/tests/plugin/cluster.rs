@@ -202,6 +202,52 @@ async fn explain_does_not_repeat_what_was_lost_to_other_workloads() {
 }
 
 #[tokio::test]
+async fn models_that_stand_in_are_candidates_by_name() {
+    let api = cluster();
+    let spec = |models: Value| {
+        json!({"endpoint": "https://acme.example/v1", "jurisdiction": "EU", "priceBookRef": {"name": "prices"},
+            "models": models})
+    };
+    let models = json!([
+        {"name": "mini", "contextTokens": 8192, "equivalenceGroup": "chat"},
+        {"name": "max", "contextTokens": 8192, "equivalenceGroup": "chat"},
+        {"name": "other", "contextTokens": 8192},
+    ]);
+    let apply = |object: Value| api.seed(&object).map(drop).expect("seeds");
+    apply(object(
+        "InferenceProvider",
+        "equals",
+        spec(models),
+        json!({"circuit": "Closed"}),
+    ));
+    for (name, group) in [
+        ("llama-8b-b", "chat"),
+        ("llama-8b-c", "chat"),
+        ("llama-8b-d", "code"),
+    ] {
+        let spec = json!({"source": format!("pvc://models/{name}.gguf"), "sha256": "0".repeat(64), "contextTokens": 8192,
+            "memory": "9Gi", "equivalenceGroup": group,
+            "assumedThroughput": [{"tier": "l4", "outputTokensPerSecond": 1500}]});
+        apply(object("ModelProfile", name, spec, json!({})));
+    }
+    let mut equals = chat();
+    equals["spec"]["capability"] = json!({"substitution": "EquivalentOnly"});
+    equals["spec"]["targets"] = json!([
+        {"name": "here", "local": {"modelRef": {"name": "llama-8b-b"}, "tiers": ["l4"]}},
+        {"name": "cloud", "external": {"providerRef": {"name": "equals"}, "model": "max"}},
+    ]);
+    api.seed(&equals).expect("seeds");
+    let text = output(&api, "plan chat").await;
+    let names = ["here", "cloud", "here@llama-8b-c", "cloud@mini"];
+    for name in names {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+    for name in ["llama-8b-d", "cloud@other", "cloud@max"] {
+        assert!(!text.contains(name), "{name}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_workload_without_a_decision_is_told_as_such() {
     let api = cluster();
     api.seed(&chat()).expect("seeds");

@@ -74,8 +74,8 @@ fn read(facts: &Facts, derived: &Declared) -> Option<TargetKind> {
     targets::external(facts, &derived.name, external, &mut Vec::new()).ok()
 }
 
-/// The claims of those of `profiles` that local targets name; empty where no other model may stand in.
-pub(crate) fn claims_of<'a>(
+/// The claims of the profiles that local targets name; empty where no other model may stand in.
+pub fn claims_of<'a>(
     spec: &InferenceWorkloadSpec,
     profile: impl Fn(&str) -> Option<&'a ModelProfile>,
 ) -> BTreeSet<String> {
@@ -89,3 +89,6 @@ pub(crate) fn claims_of<'a>(
     let claims = locals.filter_map(|local| profile(&local.model_ref.name)?.spec.claim());
     claims.map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Which substitutes a workload's targets have.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use weir_crds::{InferencePriceBook, InferenceProvider, InferenceWorkload};
+use weir_placement::PriceState;
+
+use super::*;
+use crate::workload::facts::{Children, Traffic};
+use crate::workload::moves::Acknowledgement;
+use crate::workload::validate::validate;
+
+fn facts(capability: Value, status: Value) -> Facts {
+    let workload = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkload",
+        "metadata": {"name": "chat", "namespace": "team", "uid": "u"},
+        "spec": {
+            "dataPolicy": {"egress": "Allowed"}, "capability": capability,
+            "targets": [
+                {"name": "here", "local": {"modelRef": {"name": "b"}, "tiers": ["t"]}},
+                {"name": "cloud", "external": {"providerRef": {"name": "acme"}, "model": "mini"}},
+                {"name": "gone", "external": {"providerRef": {"name": "nobody"}, "model": "mini"}},
+            ],
+        },
+        "status": status,
+    });
+    let workload: InferenceWorkload = serde_json::from_value(workload).expect("a workload");
+    Facts {
+        now: Timestamp::UNIX_EPOCH,
+        workload: Arc::new(workload),
+        policy: None,
+        models: [
+            ("a", "models"),
+            ("b", "models"),
+            ("c", "others"),
+            ("d", "models"),
+        ]
+        .map(|(name, claim)| (name.to_owned(), Arc::new(profile(name, claim))))
+        .into(),
+        providers: BTreeMap::from([("acme".to_owned(), Arc::new(provider()))]),
+        price_books: BTreeMap::from([("prices".to_owned(), Arc::new(prices()))]),
+        tiers: BTreeMap::new(),
+        utilization: BTreeMap::new(),
+        children: Children::default(),
+        traffic: Traffic {
+            acknowledged: Acknowledgement::All,
+            settled: Acknowledgement::All,
+            targets: BTreeMap::new(),
+            demand: None,
+            hours: Default::default(),
+            usage: None,
+        },
+    }
+}
+
+fn profile(name: &str, claim: &str) -> ModelProfile {
+    let memory = if name == "d" { "a lot" } else { "512Mi" };
+    let spec = json!({
+        "source": format!("pvc://{claim}/{name}.gguf"), "sha256": "0".repeat(64), "contextTokens": 2048,
+        "memory": memory, "equivalenceGroup": "chat",
+    });
+    ModelProfile::new(name, serde_json::from_value(spec).expect("a spec"))
+}
+
+fn provider() -> InferenceProvider {
+    let spec = json!({
+        "endpoint": "https://acme.example/v1", "priceBookRef": {"name": "prices"},
+        "models": [
+            {"name": "nano:free", "equivalenceGroup": "chat"},
+            {"name": "mini", "equivalenceGroup": "chat"},
+            {"name": "embed"},
+            {"name": "wise", "capabilities": ["Tools"]},
+            {"name": "org/Large v2", "equivalenceGroup": "chat", "priceKey": "large"},
+            {"name": "\u{1f600}".repeat(100), "equivalenceGroup": "chat"},
+        ],
+    });
+    InferenceProvider::new("acme", serde_json::from_value(spec).expect("a spec"))
+}
+
+fn prices() -> InferencePriceBook {
+    let spec = json!({"source": {"inline": {"entries": []}}});
+    let price = |model: &str| json!({"model": model, "inputUsdPerMillionTokens": "1", "outputUsdPerMillionTokens": "2"});
+    let mut book = InferencePriceBook::new("prices", serde_json::from_value(spec).expect("a spec"));
+    let status =
+        json!({"revision": "r", "asOf": "1970-01-01T00:00:00Z", "prices": [price("large")]});
+    book.status = serde_json::from_value(status).expect("a status");
+    book
+}
+
+fn names(capability: Value, status: Value) -> Vec<String> {
+    let validated = validate(&facts(capability, status)).expect("valid");
+    // What cannot be read of other models is nobody's problem.
+    assert_eq!(validated.unresolved.len(), 2, "{:?}", validated.unresolved);
+    let substitutes = validated.input.substitutes.into_iter();
+    substitutes
+        .map(|substitute| substitute.target.name)
+        .collect()
+}
+
+const LARGE: &str = "cloud@org/Large%20v2";
+
+#[test]
+fn targets_have_the_models_of_their_provider_or_claim_that_may_stand_in() {
+    let equal = ["here@a", "cloud@nano:free", LARGE];
+    assert_eq!(
+        names(json!({"substitution": "EquivalentOnly"}), Value::Null),
+        equal
+    );
+    assert_eq!(
+        names(json!({}), Value::Null),
+        equal,
+        "nothing says what is capable"
+    );
+    let capable = json!({"substitution": "AnyCapable", "required": ["Tools"]});
+    assert_eq!(names(capable, Value::Null), ["cloud@wise"]);
+    let forbidden = json!({"substitution": "Forbidden"});
+    assert!(names(forbidden, Value::Null).is_empty());
+}
+
+#[test]
+fn a_substitute_in_use_is_there_for_the_gates_to_judge() {
+    let placement = json!({"placement": {
+        "target": "cloud@embed", "location": "External", "since": "2026-01-01T00:00:00Z", "weights": [],
+        "decisionId": "d", "step": 1, "stepSince": "2026-01-01T00:00:00Z", "generation": 1,
+    }});
+    let strict = json!({"substitution": "EquivalentOnly", "required": ["Tools"]});
+    assert_eq!(names(strict, placement), ["cloud@embed"]);
+}
+
+#[test]
+fn a_substitute_has_the_price_of_its_model_or_none() {
+    let facts = facts(json!({"substitution": "EquivalentOnly"}), Value::Null);
+    let validated = validate(&facts).expect("valid");
+    let price = |name: &str| {
+        let mut substitutes = validated.input.substitutes.iter();
+        let substitute = substitutes
+            .find(|it| it.target.name == name)
+            .expect("is there");
+        match &substitute.target.kind {
+            TargetKind::External(external) => external
+                .price
+                .as_ref()
+                .map(|price| (price.output.get(), price.state)),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(price(LARGE), Some((2_000_000, PriceState::Fresh)));
+    assert_eq!(price("cloud@nano:free"), None);
+}
+
+#[test]
+fn claims_are_those_of_named_profiles_where_others_may_stand_in() {
+    let claims = |capability: Value| {
+        let facts = facts(capability, Value::Null);
+        let profile = |name: &str| facts.models.get(name).map(AsRef::as_ref);
+        claims_of(&facts.workload.spec, profile)
+    };
+    assert_eq!(claims(json!({})), BTreeSet::from(["models".to_owned()]));
+    assert!(claims(json!({"substitution": "Forbidden"})).is_empty());
+}
