@@ -1,5 +1,7 @@
 //! Objects of the cluster, as they are learned, made into a routing table. No I/O: watches feed it, tables come out.
 
+mod named;
+
 use crate::choose::Location;
 #[cfg(feature = "cloud")]
 use crate::external::{EgressAllowed, ExternalPermit, Providers};
@@ -7,6 +9,7 @@ use crate::state::WorkloadState;
 use crate::table::{
     KeyHash, LocalAddress, RouteTable, RouteTarget, Target, TrafficPolicy, Uid, Workload,
 };
+use named::Named;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use weir_crds::names;
@@ -155,46 +158,6 @@ impl Entry {
     }
 }
 
-/// What a weight names.
-struct Named<'a> {
-    name: &'a str,
-    /// The target of the spec of that name, or the one that the name is derived from.
-    declared: &'a TargetInput,
-    /// The model that stands in there. Where it is stays the declared target's, so a name cannot make a target external.
-    #[cfg_attr(not(feature = "cloud"), allow(dead_code))]
-    substitute: Option<String>,
-}
-
-impl<'a> Named<'a> {
-    fn of(input: &'a WorkloadInput, name: &'a str) -> Option<Self> {
-        let find = |name: &str| input.targets.iter().find(|target| *target.name == *name);
-        let (declared, substitute) = match find(name) {
-            Some(declared) => (declared, None),
-            None => {
-                let (declared, model) = names::substitute_of(name)?;
-                (find(declared)?, Some(model))
-            }
-        };
-        Some(Self {
-            name,
-            declared,
-            substitute,
-        })
-    }
-
-    /// Whether it is something else than what passed the gates. A substitute takes from its target no more than the provider.
-    #[cfg(feature = "cloud")]
-    fn differs_from(&self, decided: &TargetKind) -> bool {
-        match (decided, &self.declared.kind) {
-            (
-                TargetKind::External { provider: a, .. },
-                TargetKind::External { provider: b, .. },
-            ) if self.substitute.is_some() => a != b,
-            (decided, now) => decided != now,
-        }
-    }
-}
-
 /// Everything that this plane knows of the cluster.
 #[derive(Debug)]
 pub struct Index {
@@ -307,10 +270,7 @@ impl Index {
             .as_ref()
             .map(|placement| placement.weights.as_slice())
             .unwrap_or_default();
-        let targets = weights
-            .iter()
-            .filter_map(|weight| self.target(entry, input, weight))
-            .collect();
+        let targets = self.targets(entry, input, weights);
         Some(Workload {
             uid: Arc::clone(&input.uid),
             namespace: Arc::clone(&input.namespace),
@@ -331,6 +291,33 @@ impl Index {
             traffic: input.traffic.clone(),
             state: Arc::clone(&entry.state),
         })
+    }
+
+    /// What a weight gives to a model that its provider has just withdrawn goes to the target of the spec, where that may
+    /// serve, until the operator has decided anew.
+    fn targets(
+        &mut self,
+        entry: &Entry,
+        input: &WorkloadInput,
+        weights: &[WeightInput],
+    ) -> Vec<RouteTarget> {
+        let mut targets = Vec::with_capacity(weights.len());
+        let mut left = Vec::new();
+        for weight in weights {
+            match self.target(entry, input, weight) {
+                Some(target) => targets.push(target),
+                None if names::substitute_of(&weight.target).is_some() => left.push(weight),
+                None => {}
+            }
+        }
+        for weight in left {
+            let declared = names::declared_target(&weight.target);
+            let mut listed = targets.iter_mut();
+            if let Some(target) = listed.find(|target| *target.name == *declared) {
+                target.weight = target.weight.saturating_add(weight.weight);
+            }
+        }
+        targets
     }
 
     /// A weight becomes a target when the spec has a target of that name, or one that it is derived from.

@@ -167,7 +167,7 @@ mod in_the_cloud {
     }
 
     #[test]
-    fn a_model_that_its_provider_does_not_list_has_no_route() {
+    fn a_model_that_its_provider_does_not_list_leaves_its_share_to_the_target_of_the_spec() {
         let declared = || input("https://api.example.com/v1", None, false);
         let mut index = with_provider(declared());
         index.apply(Ok(on_nano(vec![external("p", "gpt-mini")])));
@@ -179,7 +179,25 @@ mod in_the_cloud {
         index
             .providers
             .set_providers([("p".into(), Some(withdrawn))].into());
-        assert_eq!(routes(&index.build()), ["cloud"]);
+        let table = index.build();
+        assert_eq!(routes(&table), ["cloud"]);
+        let target = &table.by_uid(UID).expect("a route").targets[0];
+        assert_eq!(target.weight, 100, "no request waits for the next decision");
+    }
+
+    #[test]
+    fn what_a_withdrawn_model_had_goes_nowhere_that_the_gates_reject() {
+        let mut index = with_provider(input("https://api.example.com/v1", None, false));
+        let targets = || vec![external("p", "gpt-mini"), local("here")];
+        for weights in [
+            [("cloud@gone", 100), ("here", 0)],
+            [("here", 0), ("cloud@gone", 100)],
+        ] {
+            index.apply(Ok(workload(Egress::Allowed, targets(), &weights)));
+            let table = index.build();
+            assert_eq!(routes(&table), ["here"]);
+            assert_eq!(table.by_uid(UID).expect("a route").targets[0].weight, 0);
+        }
     }
 
     #[test]
