@@ -13,7 +13,7 @@ use crate::placement::Location;
 pub struct Decision {
     /// Identity of the decision; the same inputs give the same one.
     pub id: String,
-    /// What brought the decision about, such as PriceChanged.
+    /// What brought the decision about, such as PriceChanged or ModelsChanged.
     pub trigger: String,
     /// What follows: Place, Keep, Hold, Move or Infeasible.
     pub outcome: String,
@@ -28,9 +28,9 @@ pub struct Decision {
     pub target: Option<String>,
     /// The numbers that went in.
     pub inputs: DecisionInputs,
-    /// Every target with its cost, or with the gates that rejected it.
+    /// Every target with its cost, or with the gates that rejected it, and after them the substitutes that could serve, at most four for a target: those worth a move first, then the cheapest.
     #[serde(default)]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 96))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub candidates: Vec<Candidate>,
     /// Cost of the wished target in USD per million tokens, on the basis that its candidate names.
@@ -130,7 +130,7 @@ pub struct PriceBookInput {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
-    /// Name of the target in the spec.
+    /// Name of the target in the spec, or `<target>@<model>` where another model stands in there.
     pub name: String,
     /// Whether the target is in the cluster.
     pub location: Location,

@@ -18,9 +18,9 @@ pub struct Placement {
     pub tier: Option<String>,
     /// When the workload came to this target.
     pub since: Time,
-    /// Every feasible target with its share of the traffic; 0 means spill and failover only. A target that is absent is never used.
+    /// Every feasible target with its share of the traffic; 0 means spill and failover only. A target that is absent is never used. A substitute is here only while the workload is on it, or moves to or from it.
     #[serde(default)]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["target".into()]))]
     pub weights: Vec<TargetWeight>,
     /// The decision that ordered these weights.
@@ -65,7 +65,7 @@ impl Location {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetWeight {
-    /// Name of the target in the spec.
+    /// Name of the target in the spec, or `<target>@<model>` where another model stands in there.
     pub target: String,
     /// Share of the traffic in percent; 0 means spill and failover only.
     pub weight: i32,

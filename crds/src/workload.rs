@@ -203,7 +203,7 @@ pub struct Capability {
     /// Score that the model must reach on a benchmark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_quality: Option<MinQuality>,
-    /// Which models may stand in for the one that the workload was qualified with: that of its first target.
+    /// Which models may stand in for the one that the workload was qualified with: that of its first target. Also which models become candidates that no target names: another model of an external target's provider, or another ModelProfile on the claim of a local target's. Cost may move the workload to such a substitute, `<target>@<model>`; it is never placed there first.
     #[serde(default)]
     pub substitution: Substitution,
 }
@@ -215,7 +215,7 @@ pub enum Substitution {
     Forbidden,
     /// Those of its equivalence group.
     EquivalentOnly,
-    /// Every one that has what the workload requires; a move to another model costs the policy's requalification.
+    /// Every one that has what the workload requires; a move to another model costs the policy's requalification. Of models that no target names, those outside of the equivalence group count only where `required` or `minQuality` says what capable is.
     #[default]
     AnyCapable,
 }
