@@ -71,12 +71,18 @@ pub fn example(world: &World, kind: &str, name: &str) -> Result<Value> {
 }
 
 fn source(small: Price) -> Value {
-    let entry = |model: &str, (input, output): Price| {
+    listed(&[("acme-small", small), ("acme-frontier", (3.0, 15.0))])
+}
+
+/// A price book's source with these models.
+pub fn listed(prices: &[(&str, Price)]) -> Value {
+    let entry = |(model, (input, output)): &(&str, Price)| {
         json!({
             "model": model,
             "inputUsdPerMillionTokens": format!("{input:.4}"),
             "outputUsdPerMillionTokens": format!("{output:.4}"),
         })
     };
-    json!({"inline": {"entries": [entry("acme-small", small), entry("acme-frontier", (3.0, 15.0))]}})
+    let entries: Vec<Value> = prices.iter().map(entry).collect();
+    json!({"inline": {"entries": entries}})
 }

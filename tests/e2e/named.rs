@@ -1,7 +1,9 @@
 //! The cases that must come out right, by name, with Weir deciding, acting and answering requests.
 //!
-//! `placed` has those in which one side wins, all on one cluster at once; `moves` and `serving` the mixed ones.
+//! `placed` has those in which one side wins, all on one cluster at once; `moves` and `serving` the mixed ones,
+//! `arrivals` models that no workload names.
 
+mod arrivals;
 mod moves;
 mod placed;
 mod serving;

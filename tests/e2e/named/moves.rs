@@ -13,7 +13,7 @@ use weir_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-async fn load(world: &World, (namespace, name): (&str, &str)) -> Result<Load> {
+pub(super) async fn load(world: &World, (namespace, name): (&str, &str)) -> Result<Load> {
     let endpoint = world.stack.endpoint(namespace, name).await?;
     Ok(Load::start(&endpoint, 2, Duration::from_millis(100)))
 }
@@ -26,7 +26,12 @@ fn nothing_failed(seen: &Seen) -> Result<()> {
 }
 
 /// History's newest entry.
-async fn moved(world: &World, (namespace, name): (&str, &str), from: &str, to: &str) -> Result<()> {
+pub(super) async fn moved(
+    world: &World,
+    (namespace, name): (&str, &str),
+    from: &str,
+    to: &str,
+) -> Result<()> {
     let workload = world.stack.workload(namespace, name).await?;
     let history = workload.status.clone().unwrap_or_default().history;
     let newest = history.first().context("the history is empty")?;
