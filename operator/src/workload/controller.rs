@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 use weir_crds::workload::Substitution;
-use weir_crds::{InferenceWorkload, names};
+use weir_crds::{InferenceWorkload, ModelProfile, names};
 
 use super::Reconciler;
 use crate::cli::Plane;
@@ -165,26 +165,33 @@ fn users(stores: &Stores, change: &Change) -> Vec<Key> {
 
 /// Whether a profile is named, may stand in for a named one, or did: then the last decision tells.
 fn names_model(stores: &Stores, workload: &InferenceWorkload, name: &str) -> bool {
+    if locals(workload).any(|local| local.model_ref.name == name) {
+        return true;
+    }
     let profile = |name: &str| Stores::get(&stores.models, None, name);
-    let claim = profile(name).and_then(|profile| profile.spec.claim().map(str::to_owned));
-    let lies_beside = || {
-        claim.is_some_and(|claim| {
-            let named = locals(workload).filter_map(|local| profile(&local.model_ref.name));
-            let mut claims = named.map(|profile| profile.spec.claim() == Some(&claim));
-            may_substitute(workload) && claims.any(|same| same)
-        })
-    };
-    let stood_in = || {
-        let decision = workload.status.as_ref()?.decision.as_ref()?;
-        let mut candidates = decision.candidates.iter();
-        candidates.find(|it| names::substitute_of(&it.name).is_some_and(|(_, of)| of == name))
-    };
-    let is_named = locals(workload).any(|local| local.model_ref.name == name);
-    is_named || lies_beside() || stood_in().is_some()
+    let stands_in = profile(name).is_some_and(|changed| {
+        let claim = changed.spec.claim();
+        let lies_beside = |named: &ModelProfile| claim.is_some() && named.spec.claim() == claim;
+        let mut named = locals(workload).filter_map(|local| profile(&local.model_ref.name));
+        may_stand_in(workload, &changed) && named.any(|named| lies_beside(&named))
+    });
+    let decision = workload.status.as_ref().and_then(|it| it.decision.as_ref());
+    let mut candidates = decision.iter().flat_map(|decision| &decision.candidates);
+    let is_of_it = |name_of: &str| names::substitute_of(name_of).is_some_and(|(_, of)| of == name);
+    stands_in || candidates.any(|candidate| is_of_it(&candidate.name))
 }
 
-fn may_substitute(workload: &InferenceWorkload) -> bool {
-    workload.spec.capability.substitution != Substitution::Forbidden
+/// Whether the gate for substitution could let a profile in: as an equal, or as one that is capable of what is required.
+fn may_stand_in(workload: &InferenceWorkload, profile: &ModelProfile) -> bool {
+    let capability = &workload.spec.capability;
+    let says_what_is_capable = !capability.required.is_empty() || capability.min_quality.is_some();
+    match capability.substitution {
+        Substitution::Forbidden => false,
+        Substitution::AnyCapable if says_what_is_capable => true,
+        Substitution::AnyCapable | Substitution::EquivalentOnly => {
+            profile.spec.equivalence_group.is_some()
+        }
+    }
 }
 
 fn locals(workload: &InferenceWorkload) -> impl Iterator<Item = &weir_crds::workload::LocalTarget> {
