@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::fixtures::{Cluster, eventually, hybrid, private};
+use super::lives::writes_of;
 
 const NANO: &str = "cloud@org/nano:free";
 
@@ -92,6 +93,12 @@ async fn a_cheaper_equal_at_the_provider_is_moved_to_and_left_when_it_is_withdra
     assert_eq!(decision["trigger"], "PriceChanged");
     let placement = cluster.workload("chat")["status"]["placement"].clone();
     assert_eq!(placement["location"], "External");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    cluster.api.clear_history();
+    cluster.api.cut_watches();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let writes = writes_of(&cluster, "op");
+    assert!(writes.is_empty(), "nothing changed: {writes:?}");
     offer(&cluster, &[("mini", "1")]);
     eventually("back", || cluster.settled_on("chat", "cloud")).await;
     assert_eq!(candidates(&cluster), ["cloud"]);

@@ -54,7 +54,7 @@ async fn a_private_workload_gets_pods_a_key_and_an_endpoint_and_then_nothing_is_
 }
 
 /// Mutating requests, those that changed nothing among them: each costs the API server a write's work.
-fn writes_of(cluster: &Cluster, actor: &str) -> Vec<String> {
+pub fn writes_of(cluster: &Cluster, actor: &str) -> Vec<String> {
     let requests = cluster.api.history();
     requests
         .iter()
