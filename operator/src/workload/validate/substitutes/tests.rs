@@ -51,6 +51,7 @@ fn facts(capability: Value, status: Value) -> Facts {
             targets: BTreeMap::new(),
             demand: None,
             hours: Default::default(),
+            unusable_record: None,
             usage: None,
         },
     }
