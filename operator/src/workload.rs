@@ -130,14 +130,18 @@ impl Pass<'_> {
             return Ok(Requeue::After(LOOK_AGAIN));
         }
         let previous_status = self.facts.workload.status.as_ref();
-        let decision = self.decide(&validated);
-        let Some(decision) = decision else {
+        let decided = self.decide(&validated);
+        let Some(decided) = decided else {
             return Ok(Requeue::OnChange);
         };
+        let decision = decided.decision;
         let spills = self.facts.workload.spec.traffic.spillover.enabled;
         let metered = (self.facts.traffic.hours.as_ref(), spills);
         let split = decide::split(&decision, &validated, metered, self.facts.now);
-        let wish = decide::wish(&decision, split.as_ref());
+        let mut wish = decide::wish(&decision, split.as_ref());
+        if decided.waits_for_rivals {
+            wish.target = None;
+        }
         let history = previous_status.map_or(&[][..], |status| &status.history);
         let moves = moves::View {
             previous: self.facts.placement(),

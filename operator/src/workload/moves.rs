@@ -15,6 +15,8 @@ use weir_crds::decision::HistoryEntry;
 use weir_crds::placement::{Location, Phase, Placement};
 
 pub use going_back::{ABANDONED, ROLLED_BACK};
+pub(super) use steady::rolled_back_until;
+
 pub use observed::{
     Acknowledgement, Failure, Observed, Rules, TargetObserved, TargetRules, Usable, Wish,
     WishedTarget,

@@ -6,17 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use weir_crds::placement::Placement;
 use weir_crds::{InferenceWorkload, names};
-use weir_placement::{Decision, Outcome, WorkloadId, devices_taken};
+use weir_placement::{Decision, Outcome, Reason, WorkloadId, devices_taken};
 
 use super::decide::{self, Considered};
 use super::validate::{self, Validated};
-use super::{Pass, dereference, elsewhere};
+use super::{Pass, dereference, elsewhere, moves};
 use crate::context::Context;
 use crate::stores::Stores;
+
+/// Pods that have found no node for so long want something else than the device that is free.
+const NO_NODE_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Another workload, as far as its decision needs it.
 struct Rival {
@@ -24,22 +28,29 @@ struct Rival {
     validated: Validated,
 }
 
+/// What was decided.
+pub(super) struct Decided {
+    pub(super) decision: Decision,
+    /// It is new, and devices that are free go to others: pods of its own would take them first.
+    pub(super) waits_for_rivals: bool,
+}
+
 impl Pass<'_> {
     /// Under a move budget workloads are decided one at a time, each knowing what the others have used.
-    pub(super) fn decide(&self, validated: &Validated) -> Option<Decision> {
+    pub(super) fn decide(&self, validated: &Validated) -> Option<Decided> {
         let status = self.facts.workload.status.as_ref();
         let own = Considered::new(self.facts.uid(), validated, status);
         if decide::budgets(&[own]).is_empty() {
             return self.decide_among(own, &BTreeSet::new());
         }
         self.reconciler.memory.one_at_a_time(own.uid, |told| {
-            let decision = self.decide_among(own, told);
-            let outcome = decision.as_ref().map(|decision| decision.outcome);
-            (decision, outcome == Some(Outcome::Move))
+            let decided = self.decide_among(own, told);
+            let outcome = decided.as_ref().map(|decided| decided.decision.outcome);
+            (decided, outcome == Some(Outcome::Move))
         })
     }
 
-    fn decide_among(&self, own: Considered<'_>, told: &BTreeSet<String>) -> Option<Decision> {
+    fn decide_among(&self, own: Considered<'_>, told: &BTreeSet<String>) -> Option<Decided> {
         let context = &self.reconciler.context;
         let now = self.facts.now;
         let decide = |considered: &[Considered<'_>]| {
@@ -51,7 +62,16 @@ impl Pass<'_> {
         };
         let id = WorkloadId::from(own.uid);
         let alone = decide(&[own]).decisions.remove(&id)?;
-        let Some((tier, _)) = devices_taken(&own.validated.input, &alone) else {
+        let alone = Decided {
+            decision: alone,
+            waits_for_rivals: false,
+        };
+        let input = &own.validated.input;
+        let at_home = input.current.as_ref().is_some_and(|current| {
+            current.pending.is_none() && alone.decision.target.as_ref() == Some(&current.target)
+        });
+        // What runs keeps its devices, and its growth comes first.
+        let Some((tier, _)) = devices_taken(input, &alone.decision).filter(|_| !at_home) else {
             return Some(alone);
         };
         let rivals = rivals(context, (own.uid, tier), now);
@@ -66,7 +86,12 @@ impl Pass<'_> {
         for competition in &plan.competitions {
             context.metrics.competed(competition);
         }
-        plan.decisions.remove(&id)
+        let decision = plan.decisions.remove(&id)?;
+        let waits = decision.reason == Reason::WaitingForGpu;
+        Some(Decided {
+            waits_for_rivals: waits && input.current.is_none(),
+            decision,
+        })
     }
 }
 
@@ -91,12 +116,35 @@ fn rivals(context: &Context, (uid, tier): (&str, &str), now: Timestamp) -> Vec<R
         let has = pods.remove(uid_of(workload)).unwrap_or_default();
         let facts = dereference::rival(context, Arc::clone(workload), has, now);
         let validated = validate::validate(&facts).ok()?;
-        (!validate::waits_for_references(&facts, &validated)).then(|| Rival {
+        let wants_none = validate::waits_for_references(&facts, &validated)
+            || facts.placement().is_some_and(|placement| {
+                let current = validated.input.current.as_ref();
+                let held = current.map_or(0, |current| current.held.values().sum());
+                cannot_use(placement, held, now)
+            });
+        (!wants_none).then(|| Rival {
             workload: Arc::clone(workload),
             validated,
         })
     };
     found.into_iter().filter_map(rival).collect()
+}
+
+/// Whether the workload leaves devices unused that it would be given: the target with them is left alone after a move there
+/// came to nothing, or its pods have found no node for so long that something else is wrong.
+fn cannot_use(placement: &Placement, held: u32, now: Timestamp) -> bool {
+    let rolled_back = placement.rolled_back.as_ref();
+    let paused = rolled_back
+        .and_then(|rolled_back| moves::rolled_back_until(placement, &rolled_back.target))
+        .is_some_and(|until| until > now);
+    let ordered: i32 = placement
+        .weights
+        .iter()
+        .filter_map(|weight| weight.replicas)
+        .sum();
+    let lacks = u32::try_from(ordered).is_ok_and(|ordered| ordered > held);
+    let waited = now.duration_since(placement.step_since.0);
+    paused || (lacks && waited > NO_NODE_PATIENCE)
 }
 
 fn uid_of(workload: &InferenceWorkload) -> &str {
@@ -195,6 +243,37 @@ mod tests {
         let free: BTreeMap<&str, i64> = free.iter().copied().collect();
         let found = contenders(all, ("own", tier), |tier| free.get(tier).copied());
         found.into_iter().map(|each| each.name_any()).collect()
+    }
+
+    #[test]
+    fn who_cannot_use_a_device_does_not_contend_for_it() {
+        let placement = |change: Value| -> Placement {
+            let mut placement = json!({
+                "target": "here", "location": "Local", "since": "2026-01-01T00:00:00Z", "decisionId": "d", "step": 1,
+                "stepSince": "2026-01-01T12:00:00Z", "generation": 1, "phase": "Steady",
+                "weights": [{"target": "here", "weight": 100, "replicas": 2}, {"target": "cloud", "weight": 0}],
+            });
+            for (name, value) in change.as_object().expect("fields") {
+                placement[name] = value.clone();
+            }
+            serde_json::from_value(placement).expect("a placement")
+        };
+        let at = |time: &str| time.parse::<Timestamp>().expect("a time");
+        let (soon, later) = (at("2026-01-01T12:04:59Z"), at("2026-01-01T12:05:01Z"));
+        let steady = placement(json!({}));
+        assert!(!cannot_use(&steady, 1, soon));
+        assert!(cannot_use(&steady, 1, later));
+        assert!(!cannot_use(&steady, 2, later));
+        let rolled_back = json!({"target": "cloud", "attempts": 1, "reason": "Errors", "message": "m",
+            "time": "2026-01-01T12:00:00Z"});
+        let returned = placement(json!({"rolledBack": rolled_back}));
+        let until = moves::rolled_back_until(&returned, "cloud").expect("a pause");
+        assert!(cannot_use(
+            &returned,
+            2,
+            until - SignedDuration::from_secs(1)
+        ));
+        assert!(!cannot_use(&returned, 2, until));
     }
 
     #[test]

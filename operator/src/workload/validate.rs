@@ -9,6 +9,7 @@ mod targets;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use weir_crds::InferenceWorkload;
 use weir_crds::placement::{Phase, Placement};
 use weir_crds::quantity::{self, QuantityError};
@@ -311,10 +312,17 @@ pub(super) fn is_going_on(placement: &Placement) -> bool {
     )
 }
 
-/// Devices that the workload's pods hold, by tier: one for each pod that has a node.
+/// Devices that the workload's pods hold, by tier: one for each pod that has a node and has not ended.
 fn held(facts: &Facts, placement: &Placement) -> BTreeMap<String, u32> {
     let mut held = BTreeMap::new();
-    for pod in &facts.children.pods {
+    let ended = |pod: &Pod| {
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Failed" | "Succeeded"))
+    };
+    for pod in facts.children.pods.iter().filter(|pod| !ended(pod)) {
         let scheduled = pod
             .spec
             .as_ref()

@@ -111,3 +111,39 @@ async fn what_can_only_run_here_goes_before_savings() {
     operator.end().await;
     cluster.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_device_that_goes_to_another_orders_no_pods() {
+    let cluster = cluster();
+    let private = |name: &str, requests| {
+        let mut workload = with_demand(name, requests);
+        workload["spec"]["dataPolicy"] = json!({"egress": "Forbidden"});
+        let targets = workload["spec"]["targets"].as_array_mut();
+        targets.expect("targets").truncate(1);
+        workload
+    };
+    let names = ["one", "two", "three"];
+    for name in names {
+        cluster.api.seed(&private(name, 10_000)).expect("seeds");
+    }
+    let operator = cluster.operator("op").await;
+    let reason = |name: &str| cluster.workload(name)["status"]["decision"]["reason"].clone();
+    let served = || {
+        names
+            .into_iter()
+            .find(|name| cluster.settled_on(name, "here"))
+    };
+    eventually("one of them has it", || {
+        let waiting = names.iter().filter(|name| reason(name) == "WaitingForGPU");
+        served().is_some() && waiting.count() == 2
+    })
+    .await;
+    let first = served().expect("is served");
+    cluster.set_devices(1, 0);
+    cluster.delete(first);
+    cluster.set_devices(1, 1);
+    let next = || served().filter(|name| *name != first);
+    eventually("another has it", || next().is_some()).await;
+    operator.end().await;
+    cluster.stop();
+}

@@ -171,7 +171,7 @@ pub(super) fn steady(view: View<'_>, previous: &Placement) -> Advance {
 }
 
 /// Until when a target that was rolled back is left alone.
-fn rolled_back_until(previous: &Placement, to: &str) -> Option<Timestamp> {
+pub(in crate::workload) fn rolled_back_until(previous: &Placement, to: &str) -> Option<Timestamp> {
     let rolled_back = previous.rolled_back.as_ref()?;
     (rolled_back.target == to)
         .then(|| after(rolled_back.time.0, roll_back_pause(rolled_back.attempts)))
