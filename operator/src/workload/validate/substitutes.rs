@@ -9,8 +9,9 @@ use weir_placement::{Substitute, Target, TargetKind, WorkloadInput, may_stand_in
 use super::targets;
 use crate::workload::facts::Facts;
 
-/// Every substitute that capability, substitution and quality let stand in, by target in the spec's order and by name.
-/// Those in use are among them whatever these gates say, so that the decision can tell why it leaves them.
+/// Every substitute that capability, substitution and quality let stand in, by target in the spec's order and by name. A
+/// model of a provider stands in once. Those in use are among them whatever these gates say, so that the decision can
+/// tell why it leaves them; where none may stand in at all there are none.
 pub(super) fn substitutes(facts: &Facts, input: &WorkloadInput) -> Vec<Substitute> {
     let spec = &facts.workload.spec;
     if spec.capability.substitution == Substitution::Forbidden {
@@ -19,6 +20,8 @@ pub(super) fn substitutes(facts: &Facts, input: &WorkloadInput) -> Vec<Substitut
     let placement = facts.placement();
     let used = placement.map(crate::workload::facts::names_in);
     let is_used = |name: &str| used.as_ref().is_some_and(|used| used.contains(name));
+    let some_may = some_may_stand_in(input);
+    let mut seen = BTreeSet::new();
     let mut substitutes = Vec::new();
     for declared in &spec.targets {
         let mut models = other_models(facts, declared);
@@ -27,6 +30,12 @@ pub(super) fn substitutes(facts: &Facts, input: &WorkloadInput) -> Vec<Substitut
             let Some(derived) = declared.serving(model) else {
                 continue;
             };
+            let external = declared.external.as_ref();
+            let provider = external.map(|external| external.provider_ref.name.as_str());
+            let twin = provider.is_some_and(|provider| !seen.insert((provider, model)));
+            if !is_used(&derived.name) && (twin || !some_may) {
+                continue;
+            }
             let Some(kind) = read(facts, &derived) else {
                 continue;
             };
@@ -45,7 +54,23 @@ pub(super) fn substitutes(facts: &Facts, input: &WorkloadInput) -> Vec<Substitut
     substitutes
 }
 
-/// Models that the target's provider lists beside its own, or profiles on the claim of its own.
+/// Whether any model can pass the gate: the cheap part of it, for most specs let none.
+fn some_may_stand_in(input: &WorkloadInput) -> bool {
+    let capability = &input.capability;
+    let says_what_is_capable = !capability.required.is_empty() || capability.min_quality.is_some();
+    let any = capability.substitution == weir_placement::Substitution::AnyCapable;
+    let mut models = input
+        .targets
+        .iter()
+        .filter_map(|target| target.kind.model());
+    let has_group = models
+        .next()
+        .is_some_and(|model| model.equivalence_group.is_some());
+    (any && says_what_is_capable) || has_group
+}
+
+/// Models that the target's provider lists, or profiles on the claim of its own, but for those that targets of the spec
+/// have.
 fn other_models<'a>(facts: &'a Facts, declared: &Declared) -> Vec<&'a str> {
     let own = declared.model().unwrap_or_default();
     let others: Vec<&str> = if let Some(external) = &declared.external {
@@ -62,7 +87,18 @@ fn other_models<'a>(facts: &'a Facts, declared: &Declared) -> Vec<&'a str> {
             .map(|(name, _)| name.as_str())
             .collect()
     };
-    others.into_iter().filter(|model| *model != own).collect()
+    let is_declared = |model: &str| {
+        facts.workload.spec.targets.iter().any(|target| {
+            let same = match (&target.external, &declared.external) {
+                (Some(one), Some(other)) => one.provider_ref == other.provider_ref,
+                (None, None) => true,
+                _ => false,
+            };
+            same && target.model() == Some(model)
+        })
+    };
+    let others = others.into_iter();
+    others.filter(|model| !is_declared(model)).collect()
 }
 
 /// What cannot be read does not stand in, and is no problem of the workload.

@@ -51,7 +51,6 @@ fn facts(capability: Value, status: Value) -> Facts {
             targets: BTreeMap::new(),
             demand: None,
             hours: Default::default(),
-            unusable_record: None,
             usage: None,
         },
     }
@@ -161,4 +160,39 @@ fn claims_are_those_of_named_profiles_where_others_may_stand_in() {
     };
     assert_eq!(claims(json!({})), BTreeSet::from(["models".to_owned()]));
     assert!(claims(json!({"substitution": "Forbidden"})).is_empty());
+}
+
+#[test]
+fn a_model_of_a_provider_stands_in_once_and_not_where_a_target_has_it() {
+    let mut facts = facts(json!({"substitution": "EquivalentOnly"}), Value::Null);
+    let workload = Arc::make_mut(&mut facts.workload);
+    let large = json!({"name": "large", "external": {"providerRef": {"name": "acme"}, "model": "org/Large v2"}});
+    let second = serde_json::from_value(large).expect("a target");
+    workload.spec.targets.push(second);
+    let validated = validate(&facts).expect("valid");
+    let substitutes = validated.input.substitutes.iter();
+    let names: Vec<&str> = substitutes.map(|it| it.target.name.as_str()).collect();
+    assert_eq!(names, ["here@a", "cloud@nano:free"]);
+}
+
+#[test]
+fn devices_of_pods_that_ended_are_not_held() {
+    let placement = json!({"placement": {
+        "target": "here", "location": "Local", "tier": "t", "since": "2026-01-01T00:00:00Z", "weights": [],
+        "decisionId": "d", "step": 1, "stepSince": "2026-01-01T00:00:00Z", "generation": 1,
+    }});
+    let mut facts = facts(json!({}), placement);
+    let pod = |phase: &str| {
+        let pod = json!({
+            "metadata": {"labels": {weir_crds::names::LABEL_TARGET: "here"}},
+            "spec": {"nodeName": "n", "containers": []}, "status": {"phase": phase},
+        });
+        Arc::new(serde_json::from_value(pod).expect("a pod"))
+    };
+    facts.children.pods = ["Running", "Failed", "Succeeded", "Pending"]
+        .map(pod)
+        .into();
+    let current = validate(&facts).expect("valid").input.current;
+    let held = current.expect("is placed").held;
+    assert_eq!(held, BTreeMap::from([("t".to_owned(), 2)]));
 }
