@@ -356,6 +356,14 @@ fn another_model_on_the_same_hardware_keeps_no_replicas_of_its_own() {
             .as_deref(),
         Some(name)
     );
+    // When it is left, what is always kept is kept for the declared model.
+    if let TargetKind::Local(small) = &mut only(&mut snapshot).substitutes[0].target.kind {
+        small.throughput.insert(TIER.to_owned(), throughput(500));
+    }
+    let leaves = decide_one(&snapshot, prompt_policy(), at(9));
+    assert_eq!(leaves.target.as_deref(), Some(LOCAL), "{}", leaves.message);
+    let left = leaves.weights.iter().find(|it| it.target == name);
+    assert_eq!(left.and_then(|it| it.replicas), Some(0));
 }
 
 proptest! {
