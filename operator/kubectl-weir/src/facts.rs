@@ -51,7 +51,6 @@ pub(crate) fn facts(
             targets: BTreeMap::new(),
             demand: None,
             hours: Default::default(),
-            unusable_record: None,
             usage: None,
         },
         workload: Arc::new(workload),

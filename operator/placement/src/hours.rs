@@ -142,6 +142,12 @@ impl HourHistory {
         self.hours.iter().map(|(hour, sums)| (*hour, sums))
     }
 
+    /// Whether enough of the two days before `now` are known to say what demand is, and not only what it was.
+    pub fn is_current(&self, now: Hour) -> bool {
+        let days = 2 * i64::try_from(LEAST_KNOWN_HOURS).unwrap_or(i64::MAX);
+        self.hours.range(now.plus(-days)..).count() >= LEAST_KNOWN_HOURS
+    }
+
     /// Demand over the newest week of known hours; `None` while less than a day of them is known.
     pub fn observed(&self) -> Option<ObservedDemand> {
         let hours: Vec<&HourSums> = self.hours.values().rev().take(WEEK).collect();

@@ -161,11 +161,16 @@ fn append(run: &mut HourRun, sums: &HourSums) {
     run.output_tokens.push(count(sums.output_tokens));
 }
 
-/// Whether hours are known that a record with these hours lacks. Without traffic there is nothing to remember: a fleet
-/// that idles writes nothing.
+/// Hours without traffic that are recorded together, where none has any: a fleet that idles need not write every hour.
+const IDLE_HOURS: usize = 24;
+
+/// Whether hours are known that a record with these hours has to be written for: one with traffic, or a day of them
+/// without. Where no known hour has traffic there is nothing to remember.
 pub fn lacks(recorded: Option<&HourHistory>, known: &HourHistory) -> bool {
     let is_new = |hour| recorded.is_none_or(|recorded| recorded.get(hour).is_none());
-    known.has_traffic() && known.iter().any(|(hour, _)| is_new(hour))
+    let new = || known.iter().filter(|(hour, _)| is_new(*hour));
+    let busy = || new().any(|(_, sums)| sums.requests > 0);
+    known.has_traffic() && (busy() || new().count() >= IDLE_HOURS)
 }
 
 /// When the workload's next turn to write its record comes after `since`: once in each interval, at a moment that its

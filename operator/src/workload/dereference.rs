@@ -12,9 +12,9 @@ use kube::{Api, Resource, ResourceExt};
 use weir_crds::tier::Sharing;
 use weir_crds::usage::Usage;
 use weir_crds::{GPUTier, InferenceWorkload, names};
-use weir_placement::{HourHistory, Percent, Utilization};
+use weir_placement::{Hour, HourHistory, Percent, Utilization};
 
-use super::demand_record::{self, Unusable};
+use super::demand_record;
 use super::facts::{Children, Facts, TargetTraffic, Traffic};
 use super::moves::Acknowledgement;
 use super::validate::claims_of;
@@ -238,18 +238,12 @@ fn traffic(
     let uid = workload.metadata.uid.as_deref().unwrap_or_default();
     let plane = Plane::from(workload.spec.data_policy.egress);
     let created = workload.metadata.creation_timestamp.as_ref();
-    let mut unusable_record = None;
-    let mut recorded = || {
-        let recorded = recorded(&context.stores, workload, now);
-        recorded.unwrap_or_else(|unusable| {
-            unusable_record = Some(unusable);
-            HourHistory::default()
-        })
-    };
+    let recorded = || recorded(&context.stores, workload, now);
     let hours = created
-        .map(|created| telemetry.hours(plane, uid, (created.0, now), &mut recorded))
+        .map(|created| telemetry.hours(plane, uid, (created.0, now), recorded))
         .unwrap_or_default();
-    let hourly = hours.observed();
+    let is_current = hours.is_current(Hour::of(now));
+    let hourly = hours.observed().filter(|_| is_current);
     let placement = workload
         .status
         .as_ref()
@@ -291,26 +285,22 @@ fn traffic(
             .into(),
         demand: hourly.or_else(|| telemetry.demand(uid, now)),
         hours,
-        unusable_record,
         usage: usage(context, workload, uid),
     }
 }
 
-/// The hours that were known before this replica led; none without a record.
-fn recorded(
-    stores: &Stores,
-    workload: &InferenceWorkload,
-    now: Timestamp,
-) -> Result<HourHistory, Unusable> {
+/// The hours that were known before this replica led; none without a record that can be used.
+fn recorded(stores: &Stores, workload: &InferenceWorkload, now: Timestamp) -> HourHistory {
     let uid = workload.metadata.uid.as_deref().unwrap_or_default();
     let name = names::demand_name(&workload.name_any(), uid);
     let record = Stores::get(&stores.demands, workload.namespace().as_deref(), &name);
-    let recorded = record.map(|record| demand_record::read(&record, uid, now));
-    let recorded = recorded.transpose();
-    if let Err(unusable) = &recorded {
+    let Some(record) = record else {
+        return HourHistory::default();
+    };
+    demand_record::read(&record, uid, now).unwrap_or_else(|unusable| {
         tracing::warn!(workload = %workload.name_any(), %name, %unusable, "a record of demand is not used");
-    }
-    recorded.map(Option::unwrap_or_default)
+        HourHistory::default()
+    })
 }
 
 impl From<Acknowledged> for Acknowledgement {

@@ -15,7 +15,6 @@ use weir_crds::{
 };
 use weir_placement::{HourHistory, Millis, ObservedDemand, Utilization};
 
-use super::demand_record::Unusable;
 use super::moves::Acknowledgement;
 
 /// What is known of one workload and of everything that it refers to. Nothing here was written; all of it was read.
@@ -69,8 +68,6 @@ pub struct Traffic {
     pub demand: Option<ObservedDemand>,
     /// Hours that are known.
     pub hours: Arc<HourHistory>,
-    /// Why the record of earlier hours is not used; at the first look only.
-    pub unusable_record: Option<Unusable>,
     /// What was metered since the operator leads, to be added to what status has.
     pub usage: Option<Usage>,
 }

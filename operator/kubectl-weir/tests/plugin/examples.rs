@@ -172,7 +172,6 @@ fn facts(name: &str) -> Facts {
             targets: BTreeMap::new(),
             demand: None,
             hours: Default::default(),
-            unusable_record: None,
             usage: None,
         },
         workload: Arc::new(workload),

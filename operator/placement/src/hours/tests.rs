@@ -36,6 +36,16 @@ fn shape(hours: impl IntoIterator<Item = u64>) -> (u64, u64) {
 }
 
 #[test]
+fn hours_of_last_week_say_what_demand_was_and_not_what_it_is() {
+    let known = history([5; LEAST_KNOWN_HOURS]);
+    let last = 1_000 + 23;
+    assert!(known.is_current(hour(last + 1)));
+    assert!(known.is_current(hour(last + 25)));
+    assert!(!known.is_current(hour(last + 26)));
+    assert!(!history([5; LEAST_KNOWN_HOURS - 1]).is_current(hour(last)));
+}
+
+#[test]
 fn less_than_a_day_of_hours_says_nothing() {
     assert_eq!(history([5; LEAST_KNOWN_HOURS - 1]).observed(), None);
     let observed = history([5; LEAST_KNOWN_HOURS]).observed().expect("a day");

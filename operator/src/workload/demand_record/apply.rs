@@ -1,12 +1,12 @@
 //! Writes the record of a workload's hours when its turn has come.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use weir_crds::{InferenceDemand, InferenceDemandStatus, names};
 
+use super::Unusable;
 use crate::stores::Stores;
 use crate::workload::Pass;
 use crate::workload::apply::{ApplyError, covers, delete_one, is_owned};
@@ -17,7 +17,6 @@ impl Pass<'_> {
     pub(in crate::workload) async fn record_demand(&self) {
         let context = &self.reconciler.context;
         let (uid, now) = (self.facts.uid(), self.facts.now);
-        self.tell_unusable(&self.facts.workload.object_ref(&()));
         if self.demand_turn() > now {
             return;
         }
@@ -26,9 +25,12 @@ impl Pass<'_> {
         let name = names::demand_name(self.facts.name(), uid);
         let namespace = self.facts.namespace();
         let record = Stores::get(&context.stores.demands, Some(namespace), &name);
-        let recorded = record
-            .as_ref()
-            .and_then(|record| super::read(record, uid, now).ok());
+        let recorded = record.as_ref().map(|record| super::read(record, uid, now));
+        let recorded = recorded.and_then(|recorded| {
+            recorded
+                .inspect_err(|unusable| self.tell_unusable(&name, unusable))
+                .ok()
+        });
         if !super::lacks(recorded.as_ref(), known) {
             memory.demand_done(uid, now);
             return;
@@ -60,17 +62,14 @@ impl Pass<'_> {
         has_traffic.then(|| self.demand_turn())
     }
 
-    fn tell_unusable(&self, workload: &ObjectReference) {
-        let Some(unusable) = &self.facts.traffic.unusable_record else {
-            return;
-        };
-        let name = names::demand_name(self.facts.name(), self.facts.uid());
+    fn tell_unusable(&self, record: &str, unusable: &Unusable) {
         let told = Told {
             warning: true,
             reason: "DemandRecordUnusable",
-            message: format!("InferenceDemand {name} is not used: {unusable}"),
+            message: format!("InferenceDemand {record} is not used: {unusable}"),
         };
-        events::tell(&self.reconciler.context.events, workload, &[told]);
+        let workload = self.facts.workload.object_ref(&());
+        events::tell(&self.reconciler.context.events, &workload, &[told]);
     }
 }
 

@@ -184,7 +184,14 @@ fn what_idles_is_not_recorded_and_zeros_are_where_traffic_came_before() {
     assert!(lacks(None, &busy));
     assert!(!lacks(Some(&busy), &busy));
     let later = history(&[(3, 4), (2, 0), (1, 0)]);
-    assert!(lacks(Some(&busy), &later));
+    assert!(!lacks(Some(&busy), &later));
+    assert!(lacks(Some(&busy), &history(&[(3, 4), (2, 0), (1, 1)])));
+    let idle_since = |hours: i64| {
+        let idle = (1..=hours).map(|ago| (ago, 0));
+        history(&[(30, 4)].into_iter().chain(idle).collect::<Vec<_>>())
+    };
+    assert!(!lacks(Some(&idle_since(1)), &idle_since(24)));
+    assert!(lacks(Some(&idle_since(1)), &idle_since(25)));
     // That an old hour is forgotten is nothing new.
     assert!(!lacks(Some(&later), &history(&[(2, 1), (1, 0)])));
 }
