@@ -16,7 +16,7 @@ use scene::{Direction, Reference, Scene};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-const KILLS_PER_MOVE: usize = 6;
+const KILLS_PER_MOVE: usize = 8;
 /// So much less than a scenario may take that the chart's operator can be put back after it.
 const LIMIT: Duration = Duration::from_secs(420);
 /// A move has at least so many writes.
