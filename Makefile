@@ -27,7 +27,9 @@ endif
 test: test-unit test-cluster test-e2e ## Every test, the quickest first
 
 test-unit: toolchain ## Unit and property tests of every crate
-	cargo test --locked --workspace
+	cargo test --locked --workspace --exclude weir-operator
+	@# Its tests on the simulated API server wait far more than they work.
+	cargo test --locked --package weir-operator -- --test-threads 8
 
 BUNDLES ?=
 test-bundles: toolchain ## Replays of recorded prices and traffic, which are no part of the repository: make test-bundles BUNDLES=<folder>
@@ -36,7 +38,8 @@ test-bundles: toolchain ## Replays of recorded prices and traffic, which are no 
 test-cluster: toolchain ## Tests of what tests stand on: the cluster, the simulated API server against the real one, fake nodes
 	tests/cluster/selftest.py
 	cargo test --locked -p weir-tests --features e2e --test conformance --test fake_nodes --no-run
-	$(MAKE) --jobs 2 --output-sync=target test-conformance test-fake-nodes
+	@# These wait, and the images that the scenarios need take the processors meanwhile.
+	$(MAKE) --jobs 3 --output-sync=line test-conformance test-fake-nodes images
 
 test-conformance test-fake-nodes: test-%: toolchain
 	cargo test --locked -p weir-tests --features e2e --test $(subst -,_,$*) -- --nocapture
