@@ -92,25 +92,25 @@ pub struct HourRun {
     /// Requests of clients, by the hour.
     #[schemars(
         length(min = 1, max = 240),
-        inner(range(min = 0, max = 1_000_000_000_000_000_i64))
+        inner(range(min = 0, max = MOST_COUNT))
     )]
     pub requests: Vec<i64>,
     /// Tokens of the prompts, by the hour.
     #[schemars(
         length(min = 1, max = 240),
-        inner(range(min = 0, max = 1_000_000_000_000_000_i64))
+        inner(range(min = 0, max = MOST_COUNT))
     )]
     pub input_tokens: Vec<i64>,
     /// Tokens of the prompts that a prompt cache answered, by the hour; no more than there were.
     #[schemars(
         length(min = 1, max = 240),
-        inner(range(min = 0, max = 1_000_000_000_000_000_i64))
+        inner(range(min = 0, max = MOST_COUNT))
     )]
     pub cached_input_tokens: Vec<i64>,
     /// Tokens of the answers, by the hour.
     #[schemars(
         length(min = 1, max = 240),
-        inner(range(min = 0, max = 1_000_000_000_000_000_i64))
+        inner(range(min = 0, max = MOST_COUNT))
     )]
     pub output_tokens: Vec<i64>,
 }

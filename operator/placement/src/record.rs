@@ -62,10 +62,7 @@ fn weights(view: View<'_>, wished: Option<usize>) -> Vec<TargetWeight> {
     };
     let on_route = |evaluated: &Evaluated| {
         let current = view.workload.current.as_ref();
-        let used = current.is_some_and(|current| {
-            let mut pending = current.pending.iter();
-            current.target == evaluated.name() || pending.any(|it| it.to == evaluated.name())
-        });
+        let used = current.is_some_and(|current| current.uses(evaluated.name()));
         !evaluated.rejected() && (used || !evaluated.is_substitute)
     };
     let usable = |(at, evaluated): &(usize, &Evaluated)| *at == wished || on_route(evaluated);

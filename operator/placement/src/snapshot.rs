@@ -288,6 +288,14 @@ pub struct CurrentPlacement {
     pub pending: Option<PendingMove>,
 }
 
+impl CurrentPlacement {
+    /// Whether the workload is on a target or moves there.
+    pub fn uses(&self, target: &str) -> bool {
+        let pending = self.pending.as_ref();
+        self.target == target || pending.is_some_and(|pending| pending.to == target)
+    }
+}
+
 /// A move in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Context, Evaluated, evaluate_target};
 use crate::gates;
-use crate::snapshot::{CurrentPlacement, Substitute};
+use crate::snapshot::Substitute;
 
 /// Candidates among the substitutes of one target. A provider may list hundreds of models.
 const MOST: usize = 4;
@@ -18,7 +18,7 @@ pub(super) fn candidates(context: Context<'_>, declared: &[Evaluated]) -> Vec<Ev
         .substitutes
         .iter()
         .map(|substitute| (substitute, evaluate(context, substitute)))
-        .partition(|(_, evaluated)| is_used(current, evaluated.name()));
+        .partition(|(_, evaluated)| current.is_some_and(|current| current.uses(evaluated.name())));
     let here = current.and_then(|current| {
         let used = used.iter().map(|(_, evaluated)| evaluated);
         used.chain(declared)
@@ -63,11 +63,4 @@ fn evaluate(context: Context<'_>, substitute: &Substitute) -> Evaluated {
         is_substitute: true,
         ..evaluate_target(context, target, rejected_by)
     }
-}
-
-fn is_used(current: Option<&CurrentPlacement>, name: &str) -> bool {
-    current.is_some_and(|current| {
-        let pending = current.pending.as_ref();
-        current.target == name || pending.is_some_and(|pending| pending.to == name)
-    })
 }
