@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use weir_crds::{InferenceWorkload, names};
 use weir_operator::workload::facts::{Children, Facts, Traffic};
-use weir_operator::workload::moves::Acknowledgement;
 use weir_placement::{Percent, Utilization};
 
 use crate::objects::Objects;
@@ -45,14 +44,7 @@ pub(crate) fn facts(
             pods: pods.cloned().map(Arc::new).collect(),
             ..Children::default()
         },
-        traffic: Traffic {
-            acknowledged: Acknowledgement::All,
-            settled: Acknowledgement::All,
-            targets: BTreeMap::new(),
-            demand: None,
-            hours: Default::default(),
-            usage: None,
-        },
+        traffic: Traffic::unheard(),
         workload: Arc::new(workload),
     }
 }

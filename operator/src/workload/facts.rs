@@ -72,6 +72,20 @@ pub struct Traffic {
     pub usage: Option<Usage>,
 }
 
+impl Traffic {
+    /// Where no gateway is asked: nothing is metered, and no step waits for one.
+    pub fn unheard() -> Self {
+        Self {
+            acknowledged: Acknowledgement::All,
+            settled: Acknowledgement::All,
+            targets: BTreeMap::new(),
+            demand: None,
+            hours: Arc::default(),
+            usage: None,
+        }
+    }
+}
+
 /// What the gateways say of one target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetTraffic {

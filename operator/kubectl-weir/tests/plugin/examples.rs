@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use weir_crds::{GPUTier, InferencePriceBook};
 use weir_operator::workload::decide::{Considered, render};
 use weir_operator::workload::facts::{Children, Facts, Traffic};
-use weir_operator::workload::moves::Acknowledgement;
 use weir_operator::workload::validate::validate;
 
 use super::support::{EXAMPLES, PRICES, now, offline};
@@ -166,14 +165,7 @@ fn facts(name: &str) -> Facts {
         tiers: objects.tiers.iter().map(counted).collect(),
         utilization: BTreeMap::new(),
         children: Children::default(),
-        traffic: Traffic {
-            acknowledged: Acknowledgement::All,
-            settled: Acknowledgement::All,
-            targets: BTreeMap::new(),
-            demand: None,
-            hours: Default::default(),
-            usage: None,
-        },
+        traffic: Traffic::unheard(),
         workload: Arc::new(workload),
     }
 }
