@@ -7,10 +7,10 @@ use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
-use weir_crds::workload::Substitution;
 use weir_crds::{InferenceWorkload, ModelProfile, names};
 
 use super::Reconciler;
+use super::validate::could_stand_in;
 use crate::cli::Plane;
 use crate::context::Context;
 use crate::queue::{self, Key};
@@ -173,25 +173,13 @@ fn names_model(stores: &Stores, workload: &InferenceWorkload, name: &str) -> boo
         let claim = changed.spec.claim();
         let lies_beside = |named: &ModelProfile| claim.is_some() && named.spec.claim() == claim;
         let mut named = locals(workload).filter_map(|local| profile(&local.model_ref.name));
-        may_stand_in(workload, &changed) && named.any(|named| lies_beside(&named))
+        let group = changed.spec.equivalence_group.as_deref();
+        could_stand_in(&workload.spec, name, group) && named.any(|named| lies_beside(&named))
     });
     let decision = workload.status.as_ref().and_then(|it| it.decision.as_ref());
     let mut candidates = decision.iter().flat_map(|decision| &decision.candidates);
     let is_of_it = |name_of: &str| names::substitute_of(name_of).is_some_and(|(_, of)| of == name);
     stands_in || candidates.any(|candidate| is_of_it(&candidate.name))
-}
-
-/// Whether the gate for substitution could let a profile in: as an equal, or as one that is capable of what is required.
-fn may_stand_in(workload: &InferenceWorkload, profile: &ModelProfile) -> bool {
-    let capability = &workload.spec.capability;
-    let says_what_is_capable = !capability.required.is_empty() || capability.min_quality.is_some();
-    match capability.substitution {
-        Substitution::Forbidden => false,
-        Substitution::AnyCapable if says_what_is_capable => true,
-        Substitution::AnyCapable | Substitution::EquivalentOnly => {
-            profile.spec.equivalence_group.is_some()
-        }
-    }
 }
 
 fn locals(workload: &InferenceWorkload) -> impl Iterator<Item = &weir_crds::workload::LocalTarget> {

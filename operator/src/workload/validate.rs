@@ -27,7 +27,7 @@ use weir_placement::{
 use super::facts::Facts;
 use super::moves::Rules;
 
-pub use substitutes::claims_of;
+pub use substitutes::{claims_of, could_stand_in};
 pub(crate) use targets::{fresh_until, healthy, is_fresh};
 
 /// How long a new workload waits for the objects that it refers to: they are often created in one go.

@@ -20,20 +20,19 @@ pub(super) fn substitutes(facts: &Facts, input: &WorkloadInput) -> Vec<Substitut
     let placement = facts.placement();
     let used = placement.map(crate::workload::facts::names_in);
     let is_used = |name: &str| used.as_ref().is_some_and(|used| used.contains(name));
-    let some_may = some_may_stand_in(input);
     let mut seen = BTreeSet::new();
     let mut substitutes = Vec::new();
     for declared in &spec.targets {
         let mut models = other_models(facts, declared);
         models.sort_unstable();
-        for model in models {
+        for (model, group) in models {
             let Some(derived) = declared.serving(model) else {
                 continue;
             };
             let external = declared.external.as_ref();
             let provider = external.map(|external| external.provider_ref.name.as_str());
             let twin = provider.is_some_and(|provider| !seen.insert((provider, model)));
-            if !is_used(&derived.name) && (twin || !some_may) {
+            if !is_used(&derived.name) && (twin || !could_stand_in(spec, model, group)) {
                 continue;
             }
             let Some(kind) = read(facts, &derived) else {
@@ -54,29 +53,31 @@ pub(super) fn substitutes(facts: &Facts, input: &WorkloadInput) -> Vec<Substitut
     substitutes
 }
 
-/// Whether any model can pass the gate: the cheap part of it, for most specs let none.
-fn some_may_stand_in(input: &WorkloadInput) -> bool {
-    let capability = &input.capability;
+/// Whether the gate for substitution could let a model of this name and group in: as an equal, or as one that is capable of
+/// what is required. This much is told without reading the model, and most specs let none in.
+pub fn could_stand_in(spec: &InferenceWorkloadSpec, model: &str, group: Option<&str>) -> bool {
+    let capability = &spec.capability;
     let says_what_is_capable = !capability.required.is_empty() || capability.min_quality.is_some();
-    let any = capability.substitution == weir_placement::Substitution::AnyCapable;
-    let mut models = input
-        .targets
-        .iter()
-        .filter_map(|target| target.kind.model());
-    let has_group = models
-        .next()
-        .is_some_and(|model| model.equivalence_group.is_some());
-    (any && says_what_is_capable) || has_group
+    match capability.substitution {
+        Substitution::Forbidden => false,
+        Substitution::AnyCapable if says_what_is_capable => true,
+        Substitution::AnyCapable | Substitution::EquivalentOnly => {
+            let mut targets = spec.targets.iter();
+            group.is_some() || targets.any(|target| target.model() == Some(model))
+        }
+    }
 }
 
 /// Models that the target's provider lists, or profiles on the claim of its own, but for those that targets of the spec
-/// have.
-fn other_models<'a>(facts: &'a Facts, declared: &Declared) -> Vec<&'a str> {
+/// have; with their equivalence groups.
+fn other_models<'a>(facts: &'a Facts, declared: &Declared) -> Vec<(&'a str, Option<&'a str>)> {
     let own = declared.model().unwrap_or_default();
-    let others: Vec<&str> = if let Some(external) = &declared.external {
+    let others: Vec<_> = if let Some(external) = &declared.external {
         let provider = facts.providers.get(&external.provider_ref.name);
         let models = provider.iter().flat_map(|provider| &provider.spec.models);
-        models.map(|model| model.name.as_str()).collect()
+        models
+            .map(|model| (model.name.as_str(), model.equivalence_group.as_deref()))
+            .collect()
     } else {
         let profile = facts.models.get(own);
         let claim = profile.and_then(|profile| profile.spec.claim());
@@ -84,7 +85,7 @@ fn other_models<'a>(facts: &'a Facts, declared: &Declared) -> Vec<&'a str> {
         let profiles = facts.models.iter();
         profiles
             .filter(|(_, profile)| beside(profile))
-            .map(|(name, _)| name.as_str())
+            .map(|(name, profile)| (name.as_str(), profile.spec.equivalence_group.as_deref()))
             .collect()
     };
     let is_declared = |model: &str| {
@@ -98,7 +99,7 @@ fn other_models<'a>(facts: &'a Facts, declared: &Declared) -> Vec<&'a str> {
         })
     };
     let others = others.into_iter();
-    others.filter(|model| !is_declared(model)).collect()
+    others.filter(|(model, _)| !is_declared(model)).collect()
 }
 
 /// What cannot be read does not stand in, and is no problem of the workload.

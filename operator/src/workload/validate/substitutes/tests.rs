@@ -10,7 +10,6 @@ use weir_placement::PriceState;
 
 use super::*;
 use crate::workload::facts::{Children, Traffic};
-use crate::workload::moves::Acknowledgement;
 use crate::workload::validate::validate;
 
 fn facts(capability: Value, status: Value) -> Facts {
@@ -45,14 +44,7 @@ fn facts(capability: Value, status: Value) -> Facts {
         tiers: BTreeMap::new(),
         utilization: BTreeMap::new(),
         children: Children::default(),
-        traffic: Traffic {
-            acknowledged: Acknowledgement::All,
-            settled: Acknowledgement::All,
-            targets: BTreeMap::new(),
-            demand: None,
-            hours: Default::default(),
-            usage: None,
-        },
+        traffic: Traffic::unheard(),
     }
 }
 
@@ -195,4 +187,15 @@ fn devices_of_pods_that_ended_are_not_held() {
     let current = validate(&facts).expect("valid").input.current;
     let held = current.expect("is placed").held;
     assert_eq!(held, BTreeMap::from([("t".to_owned(), 2)]));
+}
+
+#[test]
+fn the_qualified_model_itself_stands_in_where_its_name_is_listed_without_a_group() {
+    let mut facts = facts(json!({}), Value::Null);
+    let provider = facts.providers.get_mut("acme").expect("is there");
+    let same = serde_json::from_value(json!({"name": "b"})).expect("a model");
+    Arc::make_mut(provider).spec.models.push(same);
+    let validated = validate(&facts).expect("valid");
+    let mut substitutes = validated.input.substitutes.iter();
+    assert!(substitutes.any(|it| it.target.name == "cloud@b"));
 }
