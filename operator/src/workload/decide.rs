@@ -25,11 +25,11 @@ pub use render::render;
 #[derive(Clone, Copy)]
 pub struct Considered<'a> {
     /// Its UID.
-    pub uid: &'a str,
+    pub(super) uid: &'a str,
     /// What it is decided by.
-    pub validated: &'a Validated,
+    pub(super) validated: &'a Validated,
     /// Its status, which remembers the decision before.
-    pub status: Option<&'a InferenceWorkloadStatus>,
+    pub(super) status: Option<&'a InferenceWorkloadStatus>,
 }
 
 impl<'a> Considered<'a> {

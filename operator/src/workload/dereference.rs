@@ -243,7 +243,7 @@ fn traffic(
         .map(|created| telemetry.hours(plane, uid, (created.0, now), recorded))
         .unwrap_or_default();
     let is_current = hours.is_current(Hour::of(now));
-    let hourly = hours.observed().filter(|_| is_current);
+    let hourly = is_current.then(|| hours.observed()).flatten();
     let placement = workload
         .status
         .as_ref()

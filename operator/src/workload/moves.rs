@@ -15,12 +15,11 @@ use weir_crds::decision::HistoryEntry;
 use weir_crds::placement::{Location, Phase, Placement};
 
 pub use going_back::{ABANDONED, ROLLED_BACK};
-pub(super) use steady::rolled_back_until;
-
 pub use observed::{
     Acknowledgement, Failure, Observed, Rules, TargetObserved, TargetRules, Usable, Wish,
     WishedTarget,
 };
+pub(super) use steady::rolled_back_until;
 
 /// How long gateways may take to acknowledge a step before that is reported.
 pub const ACK_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
