@@ -8,13 +8,12 @@ use super::fixtures::{Cluster, eventually, hybrid, private};
 use super::lives::writes_of;
 
 const NANO: &str = "cloud@org/nano:free";
+/// Models of the provider and their prices, USD per million tokens.
+const ALONE: [(&str, &str); 1] = [("mini", "1")];
+const BESIDE_NANO: [(&str, &str); 2] = [("mini", "1"), ("org/nano:free", "0.1")];
 
-/// Sets the provider's models, all of one group, and their prices, as the book's controller would.
-fn offer(cluster: &Cluster, models: &[(&str, &str)]) {
-    let listed: Vec<Value> = models
-        .iter()
-        .map(|(name, _)| json!({"name": name, "contextTokens": 8192, "equivalenceGroup": "chat"}))
-        .collect();
+/// Sets the prices of the models, as the book's controller would.
+fn price(cluster: &Cluster, models: &[(&str, &str)]) {
     let prices: Vec<Value> = models
         .iter()
         .map(|(name, price)| {
@@ -25,9 +24,21 @@ fn offer(cluster: &Cluster, models: &[(&str, &str)]) {
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string();
     let status = json!({
-        "observedGeneration": 1, "revision": format!("r{}", models.len()), "asOf": now, "prices": prices,
+        "observedGeneration": 1, "revision": revision(models), "asOf": now, "prices": prices,
     });
     cluster.set_status("inferencepricebooks", "", "prices", status);
+}
+
+fn revision(models: &[(&str, &str)]) -> String {
+    format!("r{}", models.len())
+}
+
+/// Sets the provider's models, all of one group.
+fn list(cluster: &Cluster, models: &[(&str, &str)]) {
+    let listed: Vec<Value> = models
+        .iter()
+        .map(|(name, _)| json!({"name": name, "contextTokens": 8192, "equivalenceGroup": "chat"}))
+        .collect();
     let provider = ("inferenceproviders", "", "acme");
     cluster.ask("patch", provider, json!({"spec": {"models": listed}}));
 }
@@ -74,7 +85,8 @@ fn reasons(cluster: &Cluster) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cheaper_equal_at_the_provider_is_moved_to_and_left_when_it_is_withdrawn() {
     let cluster = Cluster::new("1");
-    offer(&cluster, &[("mini", "1")]);
+    price(&cluster, &ALONE);
+    list(&cluster, &ALONE);
     let operator = cluster.operator("op").await;
     cluster
         .api
@@ -82,7 +94,13 @@ async fn a_cheaper_equal_at_the_provider_is_moved_to_and_left_when_it_is_withdra
         .expect("seeds");
     eventually("on the cloud", || cluster.settled_on("chat", "cloud")).await;
     assert_eq!(candidates(&cluster), ["cloud"]);
-    offer(&cluster, &[("mini", "1"), ("org/nano:free", "0.1")]);
+    price(&cluster, &BESIDE_NANO);
+    eventually("the new prices are seen", || {
+        let decision = &cluster.workload("chat")["status"]["decision"];
+        decision["inputs"]["priceBook"]["revision"] == revision(&BESIDE_NANO)
+    })
+    .await;
+    list(&cluster, &BESIDE_NANO);
     eventually("on the new model", || cluster.settled_on("chat", NANO)).await;
     assert_eq!(candidates(&cluster), ["cloud", NANO]);
     assert_eq!(
@@ -90,7 +108,7 @@ async fn a_cheaper_equal_at_the_provider_is_moved_to_and_left_when_it_is_withdra
         [("cloud".to_owned(), 0), (NANO.to_owned(), 100)]
     );
     let decision = cluster.workload("chat")["status"]["decision"].clone();
-    assert_eq!(decision["trigger"], "PriceChanged");
+    assert_eq!(decision["trigger"], "ModelsChanged");
     let placement = cluster.workload("chat")["status"]["placement"].clone();
     assert_eq!(placement["location"], "External");
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -99,7 +117,7 @@ async fn a_cheaper_equal_at_the_provider_is_moved_to_and_left_when_it_is_withdra
     tokio::time::sleep(Duration::from_secs(3)).await;
     let writes = writes_of(&cluster, "op");
     assert!(writes.is_empty(), "nothing changed: {writes:?}");
-    offer(&cluster, &[("mini", "1")]);
+    list(&cluster, &ALONE);
     eventually("back", || cluster.settled_on("chat", "cloud")).await;
     assert_eq!(candidates(&cluster), ["cloud"]);
     assert_eq!(route(&cluster), [("cloud".to_owned(), 100)]);
@@ -111,11 +129,13 @@ async fn a_cheaper_equal_at_the_provider_is_moved_to_and_left_when_it_is_withdra
 #[tokio::test(flavor = "multi_thread")]
 async fn without_leave_to_substitute_a_cheaper_equal_changes_nothing() {
     let cluster = Cluster::new("1");
-    offer(&cluster, &[("mini", "1")]);
+    price(&cluster, &ALONE);
+    list(&cluster, &ALONE);
     let operator = cluster.operator("op").await;
     cluster.api.seed(&cloud_only("Forbidden")).expect("seeds");
     eventually("on the cloud", || cluster.settled_on("chat", "cloud")).await;
-    offer(&cluster, &[("mini", "1"), ("org/nano:free", "0.1")]);
+    price(&cluster, &BESIDE_NANO);
+    list(&cluster, &BESIDE_NANO);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(cluster.settled_on("chat", "cloud"));
     assert_eq!(candidates(&cluster), ["cloud"]);
