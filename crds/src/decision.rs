@@ -90,6 +90,10 @@ pub struct DecisionInputs {
     /// Observed work of the busy hour in percent of the mean hour's: 100 is flat. 95 % of the work comes in hours no busier. Absent while the pattern's own figure counts: before a day of hours is known, for Batch, and for declared demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_to_mean_percent: Option<i32>,
+    /// How the observed work lies on the hours: the work is cut into twenty equal shares, that of the quietest hours first, and for the middle of each stands the work of its hour in percent of the mean hour's. Absent before a day of hours is known, and for Batch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub hourly_load_percent: Vec<i32>,
     /// Share of the observed hours in which a request came, in percent; absent before a day of hours is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_hours_percent: Option<i32>,
@@ -139,7 +143,7 @@ pub struct Candidate {
     /// The GPUTier that a local target would use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// Replicas that a local target would need.
+    /// Replicas that a local target would need; with overflow, for the base of the work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// Cost in USD per million tokens; absent for a rejected target.
@@ -151,10 +155,25 @@ pub struct Candidate {
     /// Which costs are counted: FullyLoaded, Marginal (idle devices that are paid for anyway) or Mixed for local targets, PerToken for external ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_basis: Option<String>,
+    /// Work that the replicas of a local target would leave to an external one, because that costs less than more of them; within the costs above. Absent where all of it stays, where spillover is off, and before a day of hours is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<Overflow>,
     /// The gates that rejected the target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub rejected_by: Vec<Rejection>,
+}
+
+/// Work that the replicas of a local target leave to an external one.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Overflow {
+    /// The external target that takes it, which is the cheapest.
+    pub target: String,
+    /// Its share of the work in percent.
+    pub percent: i32,
+    /// What it takes for that in USD per month.
+    pub monthly_cost_usd: String,
 }
 
 /// Why a gate rejected a target.

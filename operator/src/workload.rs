@@ -135,9 +135,8 @@ impl Pass<'_> {
             return Ok(Requeue::OnChange);
         };
         let decision = decided.decision;
-        let spills = self.facts.workload.spec.traffic.spillover.enabled;
-        let metered = (self.facts.traffic.hours.as_ref(), spills);
-        let split = decide::split(&decision, &validated, metered, self.facts.now);
+        let hours = &self.facts.traffic.hours;
+        let split = decide::split(&decision, &validated, hours, self.facts.now);
         let mut wish = decide::wish(&decision, split.as_ref());
         if decided.waits_for_rivals {
             wish.target = None;

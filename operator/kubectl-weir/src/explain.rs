@@ -258,7 +258,7 @@ pub(crate) fn candidates(candidates: &[Candidate], target: Option<&str>) -> Stri
         "", "TARGET", "LOCATION", "TIER", "REPLICAS", "$/MONTH", "$/1M", "BASIS",
     ];
     let mut table = Table::new(header);
-    let mut rejections = String::new();
+    let mut notes = String::new();
     for candidate in candidates {
         let wished = target == Some(candidate.name.as_str());
         let basis = match (&candidate.cost_basis, candidate.feasible) {
@@ -281,15 +281,25 @@ pub(crate) fn candidates(candidates: &[Candidate], target: Option<&str>) -> Stri
             ),
             basis,
         ]);
+        if let Some(overflow) = &candidate.overflow {
+            let line = format!(
+                "{}: {} takes {} % of the work for {} a month, less than more replicas",
+                candidate.name,
+                overflow.target,
+                overflow.percent,
+                dollars(&overflow.monthly_cost_usd)
+            );
+            notes.push_str(&wrapped(&line, 4, WIDTH));
+        }
         for rejection in &candidate.rejected_by {
             let line = format!(
                 "{}: {} rejects it ({}): {}",
                 candidate.name, rejection.gate, rejection.reason, rejection.message
             );
-            rejections.push_str(&wrapped(&line, 4, WIDTH));
+            notes.push_str(&wrapped(&line, 4, WIDTH));
         }
     }
-    table.render() + &rejections
+    table.render() + &notes
 }
 
 /// Break-even, savings and what would flip the decision.

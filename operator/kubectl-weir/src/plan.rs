@@ -11,12 +11,10 @@ use serde::Serialize;
 use weir_crds::InferenceWorkload;
 use weir_crds::decision::Decision;
 use weir_operator::price_book::parse::Document;
-use weir_operator::workload::decide::{Considered, render};
+use weir_operator::workload::decide::{Considered, recall, render};
 use weir_operator::workload::facts::Facts;
 use weir_operator::workload::validate::{self, SpecError, Validated};
-use weir_placement::{
-    DemandFigures, DemandSource, PeakPercent, Percent, RequestsPerMonth, Tokens, UnitError,
-};
+use weir_placement::{DemandFigures, DemandSource, RequestsPerMonth, UnitError};
 
 use crate::facts::facts;
 use crate::objects::Objects;
@@ -206,19 +204,14 @@ fn recorded(facts: &Facts, declared: &DemandFigures) -> Option<DemandFigures> {
     if inputs.demand_source.as_deref() != Some("Observed") {
         return None;
     }
-    let number = |number: Option<i64>| u64::try_from(number?).ok();
-    let tokens = |count: Option<i64>| Tokens::new(number(count)?).ok();
-    let cached = inputs.cached_input_percent.map(i64::from);
+    let figures = recall::figures(inputs);
+    figures.requests_per_month?;
     Some(DemandFigures {
-        requests_per_month: RequestsPerMonth::new(number(inputs.requests_per_month)?).ok(),
-        input_p50: tokens(inputs.input_tokens).or(declared.input_p50),
-        output_p50: tokens(inputs.output_tokens).or(declared.output_p50),
-        cached_input: number(cached).and_then(|share| Percent::new(share).ok()),
-        peak_to_mean: number(inputs.peak_to_mean_percent.map(i64::from))
-            .and_then(|peak| PeakPercent::new(peak).ok()),
-        active_hours: number(inputs.active_hours_percent.map(i64::from))
-            .and_then(|share| Percent::new(share).ok()),
-        ..declared.clone()
+        input_p50: figures.input_p50.or(declared.input_p50),
+        input_p95: declared.input_p95,
+        output_p50: figures.output_p50.or(declared.output_p50),
+        output_p95: declared.output_p95,
+        ..figures
     })
 }
 

@@ -1,13 +1,17 @@
 //! One target under the gates and the cost curves: a candidate with its cost, or with what speaks against it.
 
 mod local;
+mod overflow;
 mod substitutes;
 
-use crate::break_even::Hurdle;
+use overflow::Overflow;
+pub(crate) use overflow::takers;
+
 use crate::capacity::Room;
-use crate::cost::{ExactCost, ReplicaCurve, TokenCurve};
+use crate::cost::{ExactCost, Mix, ReplicaCurve, Step, TokenCurve};
 use crate::demand::EffectiveDemand;
 use crate::gates::{self, protects_data, rejection};
+use crate::hurdle::Hurdle;
 use crate::plan::{
     Candidate, CandidateCost, CostBasis, Doubt, Gate, Rejection, RejectionReason, Verdict,
 };
@@ -21,7 +25,20 @@ use crate::units::{MicroUsd, Millis};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Curve {
     Local(ReplicaCurve),
+    /// In the cluster, and an external target takes what the replicas do not.
+    Mixed(Box<Mix>),
     External(TokenCurve),
+}
+
+impl Curve {
+    /// Over requests per month.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        match self {
+            Self::Local(curve) => curve.steps().collect(),
+            Self::Mixed(mix) => mix.steps().collect(),
+            Self::External(curve) => vec![curve.step()],
+        }
+    }
 }
 
 /// A candidate with the exact figures behind it.
@@ -111,7 +128,16 @@ pub(crate) fn evaluate(context: Context<'_>) -> Vec<Evaluated> {
             evaluate_target(context, target, rejected_by)
         })
         .collect();
-    evaluated.extend(substitutes::candidates(context, &evaluated));
+    let overflow = Overflow::of(context.workload, &evaluated);
+    if let Some(overflow) = &overflow {
+        let mixed = |target| overflow.mixed(context, target);
+        evaluated = evaluated.into_iter().map(mixed).collect();
+    }
+    evaluated.extend(substitutes::candidates(
+        context,
+        &evaluated,
+        overflow.as_ref(),
+    ));
     evaluated
 }
 
@@ -212,6 +238,7 @@ fn evaluate_external(
         basis: CostBasis::PerToken,
         operations: MicroUsd::MIN,
         capacity_limited: false,
+        overflow: None,
     });
     evaluated.exact = Some(exact);
     evaluated.curve = Some(Curve::External(curve));

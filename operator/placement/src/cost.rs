@@ -1,14 +1,19 @@
-//! What a target costs in a month: by the token in the cloud, in steps of whole replicas in the cluster.
+//! What a target costs in a month: by the token in the cloud, in steps of whole replicas in the cluster, and by both where
+//! the cloud takes what the replicas do not.
 
+mod line;
+mod mix;
 mod replica;
 mod token;
 
+pub(crate) use line::{Line, Range, Step};
+pub(crate) use mix::Mix;
 pub(crate) use replica::{
-    INPUT_WEIGHT_TENTHS, OUTPUT_WEIGHT_TENTHS, ReplicaCurve, ReplicaRate, Step, Work,
+    INPUT_WEIGHT_TENTHS, OUTPUT_WEIGHT_TENTHS, ReplicaCurve, ReplicaRate, Work,
 };
 pub(crate) use token::TokenCurve;
 
-use crate::snapshot::DemandFigures;
+use crate::snapshot::{DemandFigures, LoadCurve};
 use crate::units::{MicroUsd, MicroUsdPerMillionTokens};
 
 /// A year's hours by twelve.
@@ -16,13 +21,15 @@ pub(crate) const HOURS_PER_MONTH: u128 = 730;
 pub(crate) const SECONDS_PER_MONTH: u128 = HOURS_PER_MONTH * 3_600;
 
 /// An exact monthly cost: units of ten to the minus twelve micro-USD, the product of a price per million tokens, a token
-/// count and three percentages (cached share, share of long prompts, what a discount leaves). Comparisons use it; what
-/// is shown is rounded.
+/// count and three percentages (cached share, share of long prompts, what a discount leaves), by the number of shares that
+/// work is cut into. Comparisons use it; what is shown is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ExactCost(pub(crate) u128);
 
 /// Units of `ExactCost` in a micro-USD.
-pub(crate) const EXACT_PER_MICRO: u128 = 1_000_000_000_000;
+pub(crate) const EXACT_PER_MICRO: u128 = 1_000_000_000_000 * SHARES;
+/// Shares of the work whose hours are told apart.
+pub(crate) const SHARES: u128 = LoadCurve::SHARES as u128;
 
 impl ExactCost {
     /// What `MicroUsd` can hold. A percentage of it still fits the integer.

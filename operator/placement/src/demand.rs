@@ -2,7 +2,7 @@
 
 use crate::plan::{Confidence, DecisionInputs, DemandOrigin};
 use crate::policy::PlacementPolicy;
-use crate::snapshot::{Demand, DemandFigures, DemandSource, ObservedDemand, Pattern};
+use crate::snapshot::{Demand, DemandFigures, DemandSource, LoadCurve, ObservedDemand, Pattern};
 use crate::units::{PeakPercent, Percent, RequestsPerMonth, Seconds, Tokens};
 
 /// An observed figure replaces the recorded one only when it differs from it by more than this share of it, so that
@@ -42,6 +42,7 @@ pub(crate) fn effective(
         if demand.pattern == Pattern::Batch {
             // Requests that wait for room level out whatever peak they come in.
             figures.peak_to_mean = None;
+            figures.load = None;
         }
         figures
     };
@@ -109,6 +110,10 @@ fn merged(
             recorded.and_then(|figures| figures.peak_to_mean),
             PeakPercent::get,
         ),
+        load: steady_load(
+            observed.load.as_ref(),
+            recorded.and_then(|figures| figures.load.as_ref()),
+        ),
         active_hours: steady_share(
             observed.active_hours,
             recorded.and_then(|figures| figures.active_hours),
@@ -132,4 +137,9 @@ fn steady_share(observed: Option<Percent>, recorded: Option<Percent>) -> Option<
     };
     let within = new.get().abs_diff(old.get()) <= BAND_POINTS;
     Some(if within { old } else { new })
+}
+
+fn steady_load(observed: Option<&LoadCurve>, recorded: Option<&LoadCurve>) -> Option<LoadCurve> {
+    let kept = recorded.filter(|old| observed.is_none_or(|new| new.is_within(BAND_PERCENT, old)));
+    kept.or(observed).cloned()
 }

@@ -64,15 +64,22 @@ fn peak(figures: &DemandFigures) -> String {
     })
 }
 
+/// Where a target's cost is not that of its replicas for the whole of the work.
 fn limits(candidate: &Candidate) -> String {
-    match (&candidate.cost, candidate.replicas) {
-        (Some(cost), Some(replicas)) if cost.capacity_limited => {
-            format!(
-                "; the peak needs more than the {replicas} replicas that {} may have",
-                candidate.name
-            )
+    let (Some(cost), Some(replicas)) = (&candidate.cost, candidate.replicas) else {
+        return String::new();
+    };
+    let name = &candidate.name;
+    match &cost.overflow {
+        Some(overflow) => {
+            let plural = if replicas == 1 { "" } else { "s" };
+            let (target, share) = (&overflow.target, overflow.share);
+            format!("; {name} with {replicas} replica{plural} and {share} of the work on {target}")
         }
-        _ => String::new(),
+        None if cost.capacity_limited => {
+            format!("; the peak needs more than the {replicas} replicas that {name} may have")
+        }
+        None => String::new(),
     }
 }
 

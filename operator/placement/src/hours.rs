@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::{INPUT_WEIGHT_TENTHS, OUTPUT_WEIGHT_TENTHS};
-use crate::snapshot::{DemandFigures, ObservedDemand};
-use crate::units::{PeakPercent, Percent, RequestsPerMonth, Seconds, Tokens};
+use crate::snapshot::{DemandFigures, LoadCurve, ObservedDemand};
+use crate::units::{LoadPercent, PeakPercent, Percent, RequestsPerMonth, Seconds, Tokens};
 
 /// Hours that are kept: a week, and three days that bridge hours that nobody heard.
 pub const HOURS_KEPT: i64 = 240;
@@ -167,13 +167,15 @@ impl HourHistory {
             .map(Percent::clamped);
         let active = hours.iter().filter(|hour| hour.requests > 0).count() as u128;
         let requests = u128::from(sum.requests) * HOURS_PER_MONTH / count;
+        let works = Works::of(&hours);
         Some(ObservedDemand {
             figures: DemandFigures {
                 requests_per_month: Some(RequestsPerMonth::clamped(requests)),
                 input_p50: mean(sum.input_tokens),
                 output_p50: mean(sum.output_tokens),
                 cached_input: cached,
-                peak_to_mean: peak_to_mean(&hours),
+                peak_to_mean: works.peak_to_mean(),
+                load: works.load(),
                 active_hours: Some(Percent::clamped((active * 100).div_ceil(count))),
                 ..DemandFigures::default()
             },
@@ -182,29 +184,54 @@ impl HourHistory {
     }
 }
 
-/// The busy hour over the mean hour. The busy hour is the one in or below which 95 % of the work comes: weighted by work,
-/// so that hours without traffic, of which a bursty workload has most, do not hide the hours that need replicas, and so
-/// that one odd hour does not set the number of replicas alone. `None` without traffic.
-fn peak_to_mean(hours: &[&HourSums]) -> Option<PeakPercent> {
-    let metered = hours.iter().any(|hour| hour.work() > 0);
-    let work = |hour: &&HourSums| {
-        if metered {
-            hour.work()
-        } else {
-            hour.requests.into()
-        }
-    };
-    let mut sorted: Vec<u128> = hours.iter().map(work).collect();
-    sorted.sort_unstable();
-    let total: u128 = sorted.iter().sum();
-    let enough = (total * BUSY_SHARE).div_ceil(100);
-    let mut below = 0;
-    let busy = sorted.into_iter().find(|work| {
-        below += work;
-        below >= enough
-    })?;
-    let percent = (busy * 100 * hours.len() as u128).checked_div(total)?;
-    Some(PeakPercent::clamped(percent))
+/// The work of each hour, where tokens were metered; else its requests.
+struct Works {
+    /// The least first.
+    sorted: Vec<u128>,
+    total: u128,
+}
+
+impl Works {
+    fn of(hours: &[&HourSums]) -> Self {
+        let metered = hours.iter().any(|hour| hour.work() > 0);
+        let work = |hour: &&HourSums| {
+            if metered {
+                hour.work()
+            } else {
+                hour.requests.into()
+            }
+        };
+        let mut sorted: Vec<u128> = hours.iter().map(work).collect();
+        sorted.sort_unstable();
+        let total = sorted.iter().sum();
+        Self { sorted, total }
+    }
+
+    /// The work of the hour in or below which `share` of `of` comes, in percent of the mean hour's; `None` without any.
+    fn percent_at(&self, share: u128, of: u128) -> Option<u128> {
+        let enough = (self.total * share).div_ceil(of);
+        let mut below = 0;
+        let hour = self.sorted.iter().find(|work| {
+            below += *work;
+            below >= enough
+        })?;
+        (hour * 100 * self.sorted.len() as u128).checked_div(self.total)
+    }
+
+    /// The busy hour over the mean hour. The busy hour is the one in or below which 95 % of the work comes: weighted by
+    /// work, so that hours without traffic, of which a bursty workload has most, do not hide the hours that need replicas,
+    /// and so that one odd hour does not set the number of replicas alone. `None` without traffic.
+    fn peak_to_mean(&self) -> Option<PeakPercent> {
+        Some(PeakPercent::clamped(self.percent_at(BUSY_SHARE, 100)?))
+    }
+
+    fn load(&self) -> Option<LoadCurve> {
+        let shares = LoadCurve::SHARES as u128;
+        let middle = |share: u128| self.percent_at(2 * share + 1, 2 * shares);
+        let loads: Option<Vec<u128>> = (0..shares).map(middle).collect();
+        let loads: Vec<LoadPercent> = loads?.into_iter().map(LoadPercent::clamped).collect();
+        LoadCurve::new(&loads).ok()
+    }
 }
 
 #[cfg(test)]

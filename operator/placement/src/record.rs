@@ -5,14 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::break_even::{self, Hurdle, VolumeFlips, volume_condition};
+use crate::break_even::break_even;
 use crate::candidate::{Curve, Evaluated};
 use crate::choose::{Choice, View};
 use crate::explain;
-use crate::plan::{
-    Comparison, Decision, DecisionInputs, FlipCondition, Outcome, Reason, TargetWeight, Trigger,
-    Verdict,
-};
+use crate::flips::flip_conditions;
+use crate::plan::{Decision, DecisionInputs, Outcome, Reason, TargetWeight, Trigger, Verdict};
 use crate::policy::PlacementPolicy;
 use crate::snapshot::{FleetSnapshot, Location, PriceBookRef, Utilization, WorkloadInput};
 use crate::units::{Percent, RequestsPerMonth};
@@ -117,9 +115,7 @@ fn break_even_of(view: View<'_>, chosen: Option<&Evaluated>) -> Option<RequestsP
     let local = cheapest(view, chosen, Location::Local)?;
     let external = cheapest(view, chosen, Location::External)?;
     match (&local.curve, &external.curve) {
-        (Some(Curve::Local(local)), Some(Curve::External(external))) => {
-            break_even::break_even(local, external)
-        }
+        (Some(local), Some(Curve::External(external))) => break_even(local, external),
         _ => None,
     }
 }
@@ -130,89 +126,6 @@ fn savings(view: View<'_>, chosen: &Evaluated) -> Option<i64> {
         Location::External => Location::Local,
     };
     explain::saving_percent(cheapest(view, None, other_side)?, chosen)
-}
-
-fn flip_conditions(view: View<'_>, at: usize) -> Vec<FlipCondition> {
-    let chosen = &view.evaluated[at];
-    let (Some(requests), Some(own), Some(curve)) = (
-        view.demand.figures.requests_per_month,
-        chosen.exact,
-        &chosen.curve,
-    ) else {
-        return Vec::new();
-    };
-    let others = || {
-        let rival = |(other, evaluated): (usize, &Evaluated)| {
-            other != at
-                && evaluated.feasible()
-                && !chosen.is_worth_leaving_for(evaluated, view.policy)
-        };
-        let all = view.evaluated.iter().enumerate();
-        all.filter(move |each| rival(*each))
-            .map(|(_, evaluated)| evaluated)
-    };
-    let mut conditions = Vec::new();
-    let volumes: Vec<_> = others()
-        .filter_map(|other| {
-            Some((
-                other,
-                volume_flips(curve, other, requests, chosen.hurdle(other, view.policy))?,
-            ))
-        })
-        .collect();
-    let below = volumes
-        .iter()
-        .filter_map(|(other, flips)| Some((flips.below?, other.name())))
-        .max_by_key(|(n, _)| *n);
-    let above = volumes
-        .iter()
-        .filter_map(|(other, flips)| Some((flips.above?, other.name())))
-        .min_by_key(|(n, _)| *n);
-    conditions.extend(below.and_then(|(n, to)| volume_condition(Comparison::Below, n, to)));
-    conditions.extend(above.and_then(|(n, to)| volume_condition(Comparison::Above, n, to)));
-    for other in others() {
-        if let Some(Curve::External(rival)) = &other.curve {
-            conditions.extend(break_even::rival_price(
-                (other.name(), rival),
-                own,
-                requests,
-                chosen.hurdle(other, view.policy),
-            ));
-        }
-    }
-    if let Curve::External(incumbent) = curve {
-        let price = |other: &Evaluated| {
-            break_even::incumbent_price(
-                (chosen.name(), incumbent),
-                (other.name(), (other.exact?, other.warm_up)),
-                requests,
-                chosen.hurdle(other, view.policy),
-            )
-        };
-        conditions.extend(
-            others()
-                .filter_map(price)
-                .min_by_key(|condition| condition.threshold),
-        );
-    }
-    conditions
-}
-
-fn volume_flips(
-    curve: &Curve,
-    other: &Evaluated,
-    requests: RequestsPerMonth,
-    hurdle: Hurdle,
-) -> Option<VolumeFlips> {
-    match (curve, other.curve.as_ref()?) {
-        (Curve::Local(local), Curve::External(external)) => {
-            Some(break_even::leave_local(local, external, requests, hurdle))
-        }
-        (Curve::External(external), Curve::Local(local)) => Some(break_even::leave_external(
-            external, local, requests, hurdle,
-        )),
-        _ => None,
-    }
 }
 
 fn inputs(view: View<'_>, snapshot: &FleetSnapshot, chosen: Option<&Evaluated>) -> DecisionInputs {

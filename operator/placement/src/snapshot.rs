@@ -1,11 +1,13 @@
 //! The world that a decision sees: all workloads and tiers at one moment. What is unknown is `None`, never zero.
 
+mod load;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
+pub use load::*;
 use serde::{Deserialize, Serialize};
 pub use target::*;
 
@@ -79,6 +81,9 @@ pub struct WorkloadInput {
     /// Declared and observed demand.
     #[serde(default)]
     pub demand: Demand,
+    /// Whether the gateways send an external target what the replicas of a local one cannot take at once.
+    #[serde(default)]
+    pub spills: bool,
     /// What the model must be able to do.
     #[serde(default)]
     pub capability: Capability,
@@ -192,6 +197,9 @@ pub struct DemandFigures {
     /// Busy hour over the mean hour. `None`: the pattern says what is expected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_to_mean: Option<PeakPercent>,
+    /// How the work lies on the hours. `None`: unknown, so that nothing can be said of sharing it with the cloud.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<LoadCurve>,
     /// Share of hours in which a request came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_hours: Option<Percent>,

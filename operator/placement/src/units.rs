@@ -129,6 +129,10 @@ unit!(
     PeakPercent, 100, 168_000
 );
 unit!(
+    /// Work of an hour over that of the mean hour, in percent; an hour without work has none. Bounded as the busy hour is.
+    LoadPercent, 1, 168_000
+);
+unit!(
     /// A benchmark score in thousandths of a point.
     Score, 0, 1_000_000_000
 );

@@ -1,6 +1,6 @@
 //! The decision for one workload: the call of the pure function, and its result as status has it. Pure.
 
-mod recall;
+pub mod recall;
 mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,21 +131,14 @@ fn tiers(considered: &[Considered<'_>]) -> BTreeMap<String, TierState> {
 pub fn split(
     decision: &Decision,
     validated: &Validated,
-    (hours, spills): (&HourHistory, bool),
+    hours: &HourHistory,
     now: Timestamp,
 ) -> Option<HourlySplit> {
     let input = &validated.input;
     let built_in = PlacementPolicy::default();
     let policy = validated.policy.effective(input.policy.as_deref());
     let policy = policy.unwrap_or(&built_in);
-    split_hour(
-        decision,
-        input,
-        &validated.tiers,
-        policy,
-        (hours, spills),
-        now,
-    )
+    split_hour(decision, input, &validated.tiers, policy, hours, now)
 }
 
 /// What moves need of a decision, and of its split where there is one.

@@ -135,6 +135,7 @@ pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
         allowed_jurisdictions: set(&spec.data_policy.allowed_jurisdictions),
         require_zero_retention: spec.data_policy.require_zero_retention,
         demand: demand(facts)?,
+        spills: spec.traffic.spillover.enabled,
         capability: capability(spec)?,
         slo_ttft: slo(spec)?,
         self_hosting: match spec.operations.self_hosting {

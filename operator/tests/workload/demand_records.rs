@@ -292,3 +292,48 @@ async fn replicas_follow_the_hour_of_the_day() {
     operator.end().await;
     cluster.stop();
 }
+
+/// By the month one replica costs $730, all three that the busy hours need $2190, and the cloud $1828; one with the cloud for
+/// what it leaves $1765.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_in_the_cluster_and_bursts_in_the_cloud_are_costed_together() {
+    let cluster = Cluster::aged("0.105", 9 * 24);
+    cluster.gateways.absent.store(true, Ordering::Relaxed);
+    let mut workload = observed("mixed");
+    workload["spec"]["targets"][0]["local"]["scaling"]["maxReplicas"] = 6.into();
+    workload["spec"]["traffic"]["spillover"] = json!({"enabled": true});
+    let workload = cluster.api.seed(&workload).expect("seeds");
+    let record = quarters(&workload, |ago| ago < 6);
+    cluster.api.seed(&record).expect("seeds");
+    let first = cluster.operator("first").await;
+    let decision = || cluster.workload("mixed")["status"]["decision"].clone();
+    eventually("in the cluster", || decision()["target"] == "here").await;
+    let placed = decision();
+    let here = &placed["candidates"][0];
+    assert_eq!(here["replicas"], 1, "{placed}");
+    let overflow = &here["overflow"];
+    let told = (&overflow["target"], &overflow["percent"]);
+    assert_eq!(told, (&json!("cloud"), &json!(57)));
+    let loads = placed["inputs"]["hourlyLoadPercent"].as_array();
+    assert_eq!(loads.map(Vec::len), Some(20), "{placed}");
+    first.end().await;
+
+    // The next operator knows the record, and what was decided for it.
+    let next = cluster.operator("next").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(decision()["id"], placed["id"]);
+    assert_eq!(decision()["time"], placed["time"]);
+
+    // What may not spill needs all replicas for its busy hours, which the cloud serves for less.
+    cluster.gateways.absent.store(false, Ordering::Relaxed);
+    let apart = json!({"spec": {"traffic": {"spillover": {"enabled": false}}}});
+    cluster.edit("mixed", apart);
+    eventually("wished for the cloud", || decision()["target"] == "cloud").await;
+    let apart = &decision()["candidates"][0];
+    assert_eq!(
+        (&apart["replicas"], &apart["overflow"]),
+        (&json!(3), &Value::Null)
+    );
+    next.end().await;
+    cluster.stop();
+}

@@ -48,3 +48,20 @@ fn the_split_of_the_hour_is_shown_where_there_is_one() {
     );
     assert!(!shown(serde_json::Value::Null).contains("Split"));
 }
+
+#[test]
+fn what_the_cloud_takes_of_a_local_targets_work_is_shown() {
+    let candidate = |overflow: serde_json::Value| -> Candidate {
+        let candidate = json!({
+            "name": "here", "location": "Local", "feasible": true, "replicas": 1, "monthlyCostUsd": "1765",
+            "costBasis": "FullyLoaded", "overflow": overflow,
+        });
+        serde_json::from_value(candidate).expect("a candidate")
+    };
+    let overflow = json!({"target": "cloud", "percent": 57, "monthlyCostUsd": "1034.775"});
+    let shown = candidates(&[candidate(overflow)], Some("here"));
+    let said = "here: cloud takes 57 % of the work for $1,034.78 a month";
+    assert!(shown.contains(said), "{shown}");
+    let alone = candidates(&[candidate(serde_json::Value::Null)], Some("here"));
+    assert!(!alone.contains("of the work"), "{alone}");
+}

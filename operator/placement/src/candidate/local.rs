@@ -105,6 +105,7 @@ fn local_cost(
         basis: curve.basis(replicas),
         operations: curve.operations(),
         capacity_limited,
+        overflow: None,
     });
     evaluated.exact = Some(exact);
     evaluated.warm_up = curve.warm_up(replicas);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, Evaluated, evaluate_target};
+use super::{Context, Evaluated, Overflow, evaluate_target};
 use crate::gates;
 use crate::snapshot::Substitute;
 
@@ -11,13 +11,24 @@ const MOST: usize = 4;
 
 /// The substitutes that can serve at a cost that can be relied on, at most four for a target: those worth a move first,
 /// then the cheapest. Beside these, in any case, the ones where the workload is or goes to.
-pub(super) fn candidates(context: Context<'_>, declared: &[Evaluated]) -> Vec<Evaluated> {
+pub(super) fn candidates(
+    context: Context<'_>,
+    declared: &[Evaluated],
+    overflow: Option<&Overflow>,
+) -> Vec<Evaluated> {
+    let evaluate = |substitute| {
+        let evaluated = evaluate(context, substitute);
+        match overflow {
+            Some(overflow) => overflow.mixed(context, evaluated),
+            None => evaluated,
+        }
+    };
     let workload = context.workload;
     let current = workload.current.as_ref();
     let (used, others): (Vec<_>, Vec<_>) = workload
         .substitutes
         .iter()
-        .map(|substitute| (substitute, evaluate(context, substitute)))
+        .map(|substitute| (substitute, evaluate(substitute)))
         .partition(|(_, evaluated)| current.is_some_and(|current| current.uses(evaluated.name())));
     let here = current.and_then(|current| {
         let used = used.iter().map(|(_, evaluated)| evaluated);

@@ -1,5 +1,6 @@
 //! The cluster's curve: a step for each replica, idle committed devices at what running them adds.
 
+use super::line::{Line, Step, whole};
 use super::{EXACT_PER_MICRO, ExactCost, HOURS_PER_MONTH, SECONDS_PER_MONTH};
 use crate::plan::CostBasis;
 use crate::snapshot::{DemandFigures, LocalTarget, Pattern, Throughput};
@@ -51,8 +52,25 @@ pub(crate) struct ReplicaCurve {
     pub(crate) max: u32,
     /// Seconds that a new replica costs before it serves, and replicas that are warm anyway.
     warm_up: (u128, u32),
-    /// Requests a month that one replica carries at the peak, as a fraction; `None` when throughput or the token mix is unknown.
-    capacity: Option<(u128, u128)>,
+    /// `None` when throughput or the token mix is unknown.
+    capacity: Option<Capacity>,
+}
+
+/// What one replica carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Capacity {
+    /// Work that it does in a month, and that of one request in hours of the mean load, in like units.
+    work: u128,
+    request: u128,
+    /// The busy hour over the mean one, in percent.
+    peak: u128,
+}
+
+impl Capacity {
+    /// Requests a month that so many replicas carry in hours of this load; `None` when that is unbounded.
+    fn carries(&self, replicas: u32, load: u128) -> Option<u128> {
+        (u128::from(replicas) * self.work).checked_div(self.request * load)
+    }
 }
 
 impl ReplicaCurve {
@@ -76,8 +94,11 @@ impl ReplicaCurve {
             let tenths_per_month = u128::from(rate.rate.get()) * 10 * SECONDS_PER_MONTH;
             let observed = figures.peak_to_mean.map(|peak| u128::from(peak.get()));
             let peak = observed.unwrap_or_else(|| expected_peak(pattern));
-            let work = (input + output) * peak * 10;
-            Some((tenths_per_month, work))
+            Some(Capacity {
+                work: tenths_per_month,
+                request: (input + output) * 10,
+                peak,
+            })
         };
         Self {
             rate,
@@ -90,15 +111,25 @@ impl ReplicaCurve {
 
     /// Most requests per month that `replicas` carry; `None` when that is unknown or unbounded.
     pub(crate) fn carries(&self, replicas: u32) -> Option<u128> {
-        let (rate, work) = self.capacity?;
-        (u128::from(replicas) * rate).checked_div(work)
+        let capacity = self.capacity?;
+        capacity.carries(replicas, capacity.peak)
+    }
+
+    /// Requests a month that one replica carries in hours of this load, in percent of the mean one's; `None` when that is
+    /// unknown or unbounded.
+    pub(crate) fn one_carries(&self, load: u64) -> Option<u128> {
+        self.capacity?.carries(1, load.into())
     }
 
     /// Replicas for that many requests, and whether the most allowed are too few; `None` when it cannot be told.
     pub(crate) fn replicas(&self, requests: Option<RequestsPerMonth>) -> Option<(u32, bool)> {
         let needed = || {
-            let (rate, work) = self.capacity?;
-            Some((u128::from(requests?.get()) * work).div_ceil(rate))
+            let Capacity {
+                work,
+                request,
+                peak,
+            } = self.capacity?;
+            Some((u128::from(requests?.get()) * request * peak).div_ceil(work))
         };
         let Some(needed) = needed() else {
             return (self.min == self.max).then_some((self.min, false));
@@ -134,10 +165,14 @@ impl ReplicaCurve {
         self.rate.operations
     }
 
-    pub(crate) fn cost(&self, replicas: u32) -> ExactCost {
+    /// What so many replicas cost in a month, in exact units and beyond what can be shown.
+    pub(crate) fn rent(&self, replicas: u32) -> u128 {
         let rent = self.hourly(replicas) * HOURS_PER_MONTH;
-        let cost = (rent + u128::from(self.rate.operations.get())) * EXACT_PER_MICRO;
-        ExactCost(cost).min(ExactCost::MOST)
+        (rent + u128::from(self.rate.operations.get())) * EXACT_PER_MICRO
+    }
+
+    pub(crate) fn cost(&self, replicas: u32) -> ExactCost {
+        ExactCost(self.rent(replicas)).min(ExactCost::MOST)
     }
 
     /// What so many replicas cost before they serve, in micro-USD.
@@ -147,9 +182,9 @@ impl ReplicaCurve {
         (added * seconds).div_ceil(3_600)
     }
 
-    /// The steps from the fewest replicas on: fewest and most requests, and the cost. The last one has no end.
-    pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = Step> + '_ {
-        let bounded = self.capacity.is_some_and(|(_, work)| work > 0);
+    /// The steps from the fewest replicas on, over requests per month. The last one has no end.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = Step> + '_ {
+        let bounded = self.capacity.is_some_and(|capacity| capacity.request > 0);
         let last = if bounded { self.max } else { self.min };
         (self.min..=last).filter_map(move |replicas| {
             let fewest = if replicas == self.min {
@@ -163,21 +198,10 @@ impl ReplicaCurve {
                 self.carries(replicas)?
             };
             (fewest <= most).then_some(Step {
-                fewest,
-                most,
-                cost: self.cost(replicas).0,
+                range: (whole(fewest), whole(most)),
+                cost: Line::constant(self.cost(replicas).0),
                 warm_up: self.warm_up(replicas),
             })
         })
     }
-}
-
-/// A range of requests per month over which a local target costs the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) fewest: u128,
-    pub(crate) most: u128,
-    pub(crate) cost: u128,
-    /// What its replicas cost before they serve, in micro-USD.
-    pub(crate) warm_up: u128,
 }

@@ -1,6 +1,7 @@
 //! The cloud's curve: a constant for each request, from what it is billed for prompts, cached prompts and answers.
 
-use super::ExactCost;
+use super::line::{Line, Step};
+use super::{ExactCost, SHARES};
 use crate::snapshot::{ContextTier, DemandFigures, Pattern, Price};
 use crate::units::{MicroUsdPerMillionTokens, RequestsPerMonth, Tokens};
 
@@ -55,9 +56,18 @@ impl TokenCurve {
         })
     }
 
-    /// Exact cost of one request.
+    /// Exact cost of one request; it can be cut into the shares of the work.
     pub(crate) fn per_request(&self) -> u128 {
         self.per_request_without_input() + self.input_weight * number(self.price.input)
+    }
+
+    /// What any number of requests costs.
+    pub(crate) fn step(&self) -> Step {
+        Step {
+            range: (0, i128::MAX),
+            cost: Line::new(0, self.per_request()),
+            warm_up: 0,
+        }
     }
 
     pub(crate) fn cost(&self, requests: RequestsPerMonth) -> ExactCost {
@@ -107,7 +117,7 @@ struct Billed {
 impl Request {
     /// `cached` is the price of the cached share where it has one of its own.
     fn billed(&self, cached: Option<MicroUsdPerMillionTokens>, share: u128) -> Billed {
-        let scale = share * self.paid;
+        let scale = share * self.paid * SHARES;
         match cached {
             Some(cached) => Billed {
                 input_weight: self.uncached * scale,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Reason;
 use crate::snapshot::{Location, PriceBookRef, ThroughputSource};
-use crate::units::{MicroUsd, MicroUsdPerMillionTokens, MilliTokensPerSecond};
+use crate::units::{MicroUsd, MicroUsdPerMillionTokens, MilliTokensPerSecond, Percent};
 
 /// One target, of the spec or a substitute: its cost, or what speaks against it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,21 @@ pub struct CandidateCost {
     pub operations: MicroUsd,
     /// Whether the most replicas allowed are too few for the demand's peak; the cost is then that of the most replicas.
     pub capacity_limited: bool,
+    /// What `monthly` has for work that the replicas of a local target leave to an external one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<OverflowCost>,
+}
+
+/// Work that the replicas of a local target leave to an external one, because that is cheaper than more of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OverflowCost {
+    /// The external target that takes it: the cheapest one.
+    pub target: String,
+    /// Its share of the work.
+    pub share: Percent,
+    /// What it takes for it in a month of 730 hours.
+    pub monthly: MicroUsd,
 }
 
 /// Which costs are counted.

@@ -36,17 +36,16 @@ pub struct HourlySplit {
 
 /// Replicas for the hour that `now` is in, of a workload whose decision chose a local target.
 ///
-/// `spills`: whether the gateways send an external target what queues. `None` where the choice is external, the workload is
-/// suspended, its demand is declared or may wait (Batch), fewer than [`LEAST_KNOWN_HOURS`] hours are known, or
-/// the speed or the cost of a replica is unknown: then the replicas of the decision stand. What is learned is learned
-/// again from `hours`, so it survives whatever `hours` survives. Where the hour before is unknown, what is ordered stands.
-/// Never more than the workload's devices and those that are free.
+/// `None` where the choice is external, the workload is suspended, its demand is declared or may wait (Batch), fewer than
+/// [`LEAST_KNOWN_HOURS`] hours are known, or the speed or the cost of a replica is unknown: then the replicas of the
+/// decision stand. What is learned is learned again from `hours`, so it survives whatever `hours` survives. Where the hour
+/// before is unknown, what is ordered stands. Never more than the workload's devices and those that are free.
 pub fn split_hour(
     decision: &Decision,
     workload: &WorkloadInput,
     tiers: &BTreeMap<String, TierState>,
     policy: &PlacementPolicy,
-    (hours, spills): (&HourHistory, bool),
+    hours: &HourHistory,
     now: Timestamp,
 ) -> Option<HourlySplit> {
     let observed = decision.inputs.demand_source == DemandOrigin::Observed;
@@ -59,7 +58,7 @@ pub fn split_hour(
     let local = local_of(workload, &candidate.name)?;
     let tier = candidate.tier.as_deref()?;
     let state = tiers.get(tier)?;
-    let overflow = cheapest_overflow(decision, workload).filter(|_| spills);
+    let overflow = cheapest_overflow(decision, workload).filter(|_| workload.spills);
     let most = most_replicas(workload, local, tier, state);
     let terms = SplitTerms {
         egress: match overflow {

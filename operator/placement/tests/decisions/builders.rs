@@ -106,6 +106,7 @@ pub(crate) fn figures(requests: u64, input: u64, output: u64) -> DemandFigures {
         output_p95: None,
         cached_input: None,
         peak_to_mean: None,
+        load: None,
         active_hours: None,
     }
 }
@@ -117,6 +118,7 @@ pub(crate) fn hybrid(requests: u64) -> WorkloadInput {
         egress: Egress::Allowed,
         allowed_jurisdictions: BTreeSet::new(),
         require_zero_retention: false,
+        spills: false,
         demand: Demand {
             source: DemandSource::Observed,
             pattern: Pattern::Interactive,

@@ -161,17 +161,29 @@ pub(crate) fn substitutes(targets: &[Target], kinds: Vec<(usize, TargetKind)>) -
     kinds.filter_map(substitute).collect()
 }
 
+/// Twenty loads, the least first.
+pub(crate) fn any_load() -> impl Strategy<Value = LoadCurve> {
+    vec(prop_oneof![1..100_u128, 100..2_000_u128], LoadCurve::SHARES).prop_map(|mut loads| {
+        loads.sort_unstable();
+        let loads: Vec<LoadPercent> = loads.into_iter().map(LoadPercent::clamped).collect();
+        LoadCurve::new(&loads).expect("as many, rising")
+    })
+}
+
 pub(crate) fn any_figures() -> impl Strategy<Value = DemandFigures> {
     (
         option::weighted(0.9, 0..20_000_000_u64),
         0..4_000_u64,
         0..800_u64,
         option::of(0..=100_u128),
-        option::of((100..10_000_u128, 1..=100_u128)),
+        option::of((100..10_000_u128, 1..=100_u128, any_load())),
     )
         .prop_map(|(requests, input, output, cached, shape)| DemandFigures {
-            peak_to_mean: shape.map(|(peak, _)| PeakPercent::clamped(peak)),
-            active_hours: shape.map(|(_, active)| Percent::clamped(active)),
+            peak_to_mean: shape.as_ref().map(|(peak, ..)| PeakPercent::clamped(*peak)),
+            active_hours: shape
+                .as_ref()
+                .map(|(_, active, _)| Percent::clamped(*active)),
+            load: shape.map(|(.., load)| load),
             requests_per_month: requests.map(|requests| RequestsPerMonth::clamped(requests.into())),
             cached_input: cached.map(Percent::clamped),
             input_p95: Some(Tokens::clamped(u128::from(input) * 3)),
@@ -218,6 +230,7 @@ prop_compose! {
         egress in select(vec![Egress::Forbidden, Egress::Allowed, Egress::Allowed]),
         jurisdictions in btree_set(select(vec!["EU", "US"]), 0..2),
         terms in (any::<bool>(), prop::bool::weighted(0.1), select(vec![0, 0, 0, 0, 0, 0, 0, 1, 2])),
+        spills in any::<bool>(),
         demand in any_demand(),
         required in btree_set(select(vec!["Tools"]), 0..2),
         substitution in select(vec![Substitution::AnyCapable, Substitution::AnyCapable, Substitution::EquivalentOnly, Substitution::Forbidden]),
@@ -254,6 +267,7 @@ prop_compose! {
             allowed_jurisdictions: jurisdictions.into_iter().map(str::to_owned).collect(),
             require_zero_retention,
             demand,
+            spills,
             capability: Capability { required: required.into_iter().map(str::to_owned).collect(), substitution, ..Capability::default() },
             self_hosting,
             max_moves_per_week: max_moves,

@@ -54,6 +54,7 @@ fn running(replicas: u32) -> FleetSnapshot {
     current.held.insert(TIER.to_owned(), replicas);
     only(&mut snapshot).current = Some(current);
     only(&mut snapshot).mode = Mode::Pinned(LOCAL.to_owned());
+    only(&mut snapshot).spills = true;
     only(&mut snapshot).demand.observed = Some(ObservedDemand {
         figures: figures(15_000_000, 900, 180),
         span: Seconds::clamped(7 * 86_400),
@@ -62,21 +63,10 @@ fn running(replicas: u32) -> FleetSnapshot {
 }
 
 fn split(snapshot: &FleetSnapshot, hours: &HourHistory) -> Option<HourlySplit> {
-    split_with(snapshot, hours, true)
-}
-
-fn split_with(snapshot: &FleetSnapshot, hours: &HourHistory, spills: bool) -> Option<HourlySplit> {
     let policy = prompt_policy();
     let decision = decide_one(snapshot, policy.clone(), at(0));
     let workload = snapshot.workloads.values().next().expect("one workload");
-    split_hour(
-        &decision,
-        workload,
-        &snapshot.tiers,
-        &policy,
-        (hours, spills),
-        at(0),
-    )
+    split_hour(&decision, workload, &snapshot.tiers, &policy, hours, at(0))
 }
 
 fn replicas(snapshot: &FleetSnapshot, hours: &HourHistory) -> Option<u32> {
@@ -108,7 +98,9 @@ fn the_base_is_local_and_the_rest_overflows() {
     assert_eq!(split(&snapshot, &hours), Some(expected));
 
     // Where the gateways do not spill, it waits although there is a cloud.
-    let waits = split_with(&snapshot, &hours, false).expect("a split");
+    only(&mut snapshot).spills = false;
+    let waits = split(&snapshot, &hours).expect("a split");
+    only(&mut snapshot).spills = true;
     assert_eq!((waits.replicas, waits.overflow), (2, None));
 
     // Without a cloud what is not served waits, which is worse than a second replica.

@@ -81,6 +81,14 @@ fn external(at: u64, which: u64) -> Target {
     }
 }
 
+/// From quiet hours to busy ones of up to sixteen times the mean.
+fn load(at: u64) -> LoadCurve {
+    let busiest = 200 + number(at ^ 9, 1_400);
+    let shares = LoadCurve::SHARES as u64;
+    let loads = (1..=shares).map(|share| LoadPercent::clamped((busiest * share / shares).into()));
+    LoadCurve::new(&loads.collect::<Vec<_>>()).expect("they rise")
+}
+
 fn workload(at: u64) -> WorkloadInput {
     let count = |count: u64| Some(Tokens::clamped(count.into()));
     let requests = 1_000_u64 << number(at, 14);
@@ -93,6 +101,7 @@ fn workload(at: u64) -> WorkloadInput {
         },
         allowed_jurisdictions: BTreeSet::from(["EU".to_owned()]),
         require_zero_retention: false,
+        spills: number(at ^ 7, 2) == 0,
         demand: Demand {
             declared: DemandFigures {
                 requests_per_month: Some(RequestsPerMonth::clamped(requests.into())),
@@ -101,6 +110,7 @@ fn workload(at: u64) -> WorkloadInput {
                 output_p50: count(20 + number(at ^ 5, 500)),
                 output_p95: count(2_000),
                 cached_input: Some(Percent::clamped(30)),
+                load: Some(load(at)),
                 ..DemandFigures::default()
             },
             ..Demand::default()

@@ -13,6 +13,7 @@ mod governance;
 mod hourly;
 mod large;
 mod locality;
+mod mix;
 mod modes;
 mod moves;
 mod properties;

@@ -28,7 +28,9 @@ fn crossing(
 ) -> FleetSnapshot {
     let mut workload = hybrid(requests);
     workload.demand.pattern = demand.pattern;
+    workload.spills = demand.declared.load.is_some();
     workload.demand.declared = DemandFigures {
+        load: demand.declared.load.clone(),
         cached_input: demand.declared.cached_input,
         input_p95: demand.declared.input_p95,
         ..figures(requests, tokens.0, tokens.1)

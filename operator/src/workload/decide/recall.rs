@@ -3,8 +3,8 @@
 use weir_crds::InferenceWorkloadStatus;
 use weir_crds::decision as status;
 use weir_placement::{
-    Confirmation, Decision, DecisionInputs, DemandFigures, DemandOrigin, MilliTokensPerSecond,
-    PeakPercent, Percent, PriceBookRef, Remembered, RequestsPerMonth, Tokens,
+    Confirmation, Decision, DecisionInputs, DemandFigures, DemandOrigin, LoadCurve, LoadPercent,
+    MilliTokensPerSecond, PeakPercent, Percent, PriceBookRef, Remembered, RequestsPerMonth, Tokens,
 };
 
 use super::from_name;
@@ -44,25 +44,12 @@ fn confirmation(confirmation: &status::Confirmation) -> Confirmation {
 }
 
 fn inputs(inputs: &status::DecisionInputs, generation: i64) -> DecisionInputs {
-    let tokens = |count: Option<i64>| Tokens::new(u64::try_from(count?).ok()?).ok();
-    let requests = |count: i64| RequestsPerMonth::new(u64::try_from(count).ok()?).ok();
-    let percent = |share: i32| Percent::new(u64::try_from(share).ok()?).ok();
-    let peak = |share: i32| PeakPercent::new(u64::try_from(share).ok()?).ok();
     let rate = |whole: i64| MilliTokensPerSecond::from_whole(u64::try_from(whole).ok()?).ok();
     let name = |name: &Option<String>| name.clone().unwrap_or_default();
     DecisionInputs {
         generation,
         policy: None,
-        demand: DemandFigures {
-            requests_per_month: inputs.requests_per_month.and_then(requests),
-            input_p50: tokens(inputs.input_tokens),
-            input_p95: None,
-            output_p50: tokens(inputs.output_tokens),
-            output_p95: None,
-            cached_input: inputs.cached_input_percent.and_then(percent),
-            peak_to_mean: inputs.peak_to_mean_percent.and_then(peak),
-            active_hours: inputs.active_hours_percent.and_then(percent),
-        },
+        demand: figures(inputs),
         demand_source: from_name(&name(&inputs.demand_source)).unwrap_or(DemandOrigin::Unknown),
         demand_confidence: from_name(&name(&inputs.demand_confidence)),
         throughput: inputs.tokens_per_second.and_then(rate),
@@ -74,4 +61,32 @@ fn inputs(inputs: &status::DecisionInputs, generation: i64) -> DecisionInputs {
             as_of: book.as_of.as_ref().map(|time| time.0),
         }),
     }
+}
+
+/// The demand on record. A figure that is nothing that Weir writes counts as unknown.
+pub fn figures(inputs: &status::DecisionInputs) -> DemandFigures {
+    let tokens = |count: Option<i64>| Tokens::new(u64::try_from(count?).ok()?).ok();
+    let requests = |count: i64| RequestsPerMonth::new(u64::try_from(count).ok()?).ok();
+    let peak = |share: i32| PeakPercent::new(u64::try_from(share).ok()?).ok();
+    DemandFigures {
+        requests_per_month: inputs.requests_per_month.and_then(requests),
+        input_p50: tokens(inputs.input_tokens),
+        input_p95: None,
+        output_p50: tokens(inputs.output_tokens),
+        output_p95: None,
+        cached_input: inputs.cached_input_percent.and_then(percent),
+        peak_to_mean: inputs.peak_to_mean_percent.and_then(peak),
+        load: load(&inputs.hourly_load_percent),
+        active_hours: inputs.active_hours_percent.and_then(percent),
+    }
+}
+
+fn percent(share: i32) -> Option<Percent> {
+    Percent::new(u64::try_from(share).ok()?).ok()
+}
+
+fn load(percents: &[i32]) -> Option<LoadCurve> {
+    let load = |percent: &i32| LoadPercent::new(u64::try_from(*percent).ok()?).ok();
+    let loads: Option<Vec<LoadPercent>> = percents.iter().map(load).collect();
+    LoadCurve::new(&loads?).ok()
 }

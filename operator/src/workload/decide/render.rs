@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use weir_crds::decision as status;
 use weir_crds::placement::Location as StatusLocation;
 use weir_placement::{
-    Candidate, Confirmation, Decision, DecisionInputs, DemandOrigin, Location,
+    Candidate, Confirmation, Decision, DecisionInputs, DemandOrigin, LoadCurve, Location,
     MicroUsdPerMillionTokens, Rejection, Verdict,
 };
 
@@ -81,6 +81,12 @@ fn inputs(inputs: &DecisionInputs) -> status::DecisionInputs {
         peak_to_mean_percent: demand
             .peak_to_mean
             .and_then(|peak| i32::try_from(peak.get()).ok()),
+        hourly_load_percent: demand
+            .load
+            .iter()
+            .flat_map(LoadCurve::loads)
+            .filter_map(|load| i32::try_from(load.get()).ok())
+            .collect(),
         active_hours_percent: demand.active_hours.and_then(percent),
         demand_source: known.then(|| name_of(inputs.demand_source)),
         demand_confidence: inputs.demand_confidence.map(name_of),
@@ -118,6 +124,13 @@ fn candidate(candidate: &Candidate) -> status::Candidate {
             .map(MicroUsdPerMillionTokens::to_decimal),
         monthly_cost_usd: cost.map(|cost| cost.monthly.to_decimal()),
         cost_basis: cost.map(|cost| name_of(cost.basis)),
+        overflow: cost
+            .and_then(|cost| cost.overflow.as_ref())
+            .map(|overflow| status::Overflow {
+                target: overflow.target.clone(),
+                percent: i32::try_from(overflow.share.get()).unwrap_or(100),
+                monthly_cost_usd: overflow.monthly.to_decimal(),
+            }),
         rejected_by: candidate
             .rejected_by
             .iter()

@@ -1,0 +1,243 @@
+//! What would make another target worth a move: volumes and prices, each derived from where two cost curves are as far
+//! apart as a move asks for.
+
+use crate::candidate::{Curve, Evaluated, takers};
+use crate::choose::View;
+use crate::cost::{Line, Range, Step, TokenCurve};
+use crate::hurdle::Hurdle;
+use crate::plan::{Comparison, FlipCondition, FlipQuantity};
+use crate::units::{MicroUsdPerMillionTokens, RequestsPerMonth};
+
+/// Conditions under which the target at `at` is worth leaving for another that it is not worth leaving for now.
+pub(crate) fn flip_conditions(view: View<'_>, at: usize) -> Vec<FlipCondition> {
+    let chosen = &view.evaluated[at];
+    let (Some(requests), Some(_)) = (view.demand.figures.requests_per_month, chosen.exact) else {
+        return Vec::new();
+    };
+    let others = view.evaluated.iter().enumerate();
+    let rivals = others
+        .filter(|(other, evaluated)| *other != at && evaluated.feasible())
+        .map(|(_, evaluated)| evaluated)
+        .filter(|evaluated| !chosen.is_worth_leaving_for(evaluated, view.policy));
+    let flips = Flips {
+        view,
+        requests,
+        chosen,
+        rivals: rivals.collect(),
+    };
+    let mut conditions = flips.of_volume();
+    // What others ask comes first, then what the chosen one asks.
+    let priced = |own: bool| {
+        let all = view.evaluated.iter().enumerate();
+        all.filter(move |(other, _)| (*other == at) == own)
+    };
+    for (_, external) in priced(false).chain(priced(true)) {
+        if let Some(Curve::External(curve)) = &external.curve {
+            conditions.extend(flips.of_price(external, curve));
+        }
+    }
+    conditions
+}
+
+struct Flips<'a> {
+    view: View<'a>,
+    requests: RequestsPerMonth,
+    chosen: &'a Evaluated,
+    rivals: Vec<&'a Evaluated>,
+}
+
+/// Where another target comes to be worth a move.
+struct Flip<'a> {
+    /// The nearest number on that side at which it is.
+    at: i128,
+    to: &'a Evaluated,
+}
+
+impl<'a> Flips<'a> {
+    fn of_volume(&self) -> Vec<FlipCondition> {
+        let here = self.requests.get().into();
+        let own = over_volume(self.chosen);
+        let rivals: Vec<_> = self
+            .rivals
+            .iter()
+            .map(|it| (*it, over_volume(it)))
+            .collect();
+        let sides = [Comparison::Below, Comparison::Above];
+        let flips = sides.map(|side| Some((side, self.nearest(&own, &rivals, here, side)?)));
+        let condition = |(side, flip): (Comparison, Flip<'_>)| {
+            let threshold = beside(flip.at, side)?;
+            if threshold >= RequestsPerMonth::MAX.get() {
+                return None;
+            }
+            Some(FlipCondition {
+                quantity: FlipQuantity::RequestsPerMonth,
+                comparison: side,
+                threshold,
+                to: flip.to.name().to_owned(),
+                text: format!("requestsPerMonth {} {threshold}", sign(side)),
+            })
+        };
+        flips.into_iter().flatten().filter_map(condition).collect()
+    }
+
+    /// What the component of an external target's price flips that weighs most in a request's cost.
+    fn of_price(&self, external: &Evaluated, curve: &TokenCurve) -> Vec<FlipCondition> {
+        let part = Component::of(curve);
+        let over = |target: &Evaluated| self.over_price(target, external, &part);
+        let own = over(self.chosen);
+        let rivals: Vec<_> = self.rivals.iter().map(|it| (*it, over(it))).collect();
+        let sides = [Comparison::Below, Comparison::Above];
+        let here = part.now.get().into();
+        let flips = sides.map(|side| Some((side, self.nearest(&own, &rivals, here, side)?)));
+        let condition = |(side, flip): (Comparison, Flip<'_>)| {
+            let (of, threshold) = (external.name(), beside(flip.at, side)?);
+            let dollars = MicroUsdPerMillionTokens::clamped(threshold.into()).to_decimal();
+            Some(FlipCondition {
+                quantity: (part.quantity)(of.to_owned()),
+                comparison: side,
+                threshold,
+                to: flip.to.name().to_owned(),
+                text: format!("{of} {} price {} {dollars} per 1M", part.name, sign(side)),
+            })
+        };
+        flips.into_iter().flatten().filter_map(condition).collect()
+    }
+
+    /// The nearest flip on one side of `here`; of several there the one to the cheapest target.
+    fn nearest(
+        &self,
+        own: &[Step],
+        rivals: &[(&'a Evaluated, Vec<Step>)],
+        here: i128,
+        side: Comparison,
+    ) -> Option<Flip<'a>> {
+        let flips = rivals.iter().filter_map(|(rival, steps)| {
+            let hurdle = self.chosen.hurdle(rival, self.view.policy);
+            let (at, cost) = nearest(own, steps, here, side, hurdle)?;
+            Some((here.abs_diff(at), cost, Flip { at, to: rival }))
+        });
+        let nearest = flips.min_by_key(|(distance, cost, _)| (*distance, *cost));
+        nearest.map(|(_, _, flip)| flip)
+    }
+
+    /// What `target` costs over a component of the price of `external`, which may be its own or that of its overflow.
+    fn over_price(&self, target: &Evaluated, external: &Evaluated, part: &Component) -> Vec<Step> {
+        let range = (0, MicroUsdPerMillionTokens::MAX.get().into());
+        let takers = || takers(self.view.evaluated);
+        let takes = takers().any(|(taker, _)| taker.name() == external.name());
+        let evenly = |cost: Line| Step {
+            range,
+            cost,
+            warm_up: target.warm_up,
+        };
+        match (&target.curve, target.exact) {
+            (Some(Curve::External(_)), _) if target.name() == external.name() => {
+                vec![evenly(part.request.times(self.requests.get().into()))]
+            }
+            (Some(Curve::Mixed(mix)), _) if takes => {
+                let others = takers().filter(|(taker, _)| taker.name() != external.name());
+                let other = others.map(|(_, curve)| curve.per_request()).min();
+                mix.steps_of_price(self.requests, (part.request, other), range)
+            }
+            (_, Some(exact)) => vec![evenly(Line::constant(exact.0))],
+            (_, None) => Vec::new(),
+        }
+    }
+}
+
+/// What a target costs over requests per month.
+fn over_volume(target: &Evaluated) -> Vec<Step> {
+    target.curve.as_ref().map_or_else(Vec::new, Curve::steps)
+}
+
+/// The nearest number on one side of `here` at which leaving `own` for `rival` is worth a move, and what `rival` costs there.
+fn nearest(
+    own: &[Step],
+    rival: &[Step],
+    here: i128,
+    side: Comparison,
+    hurdle: Hurdle,
+) -> Option<(i128, i128)> {
+    let cleared = |(range, own, rival): (Range, &Step, &Step)| {
+        let (first, last) = match side {
+            Comparison::Below => (range.0, range.1.min(here - 1)),
+            Comparison::Above => (range.0.max(here + 1), range.1),
+        };
+        let range = (first <= last).then_some((first, last))?;
+        let (first, last) = hurdle.cleared_in(range, own.cost, (rival.cost, rival.warm_up))?;
+        let at = match side {
+            Comparison::Below => last,
+            Comparison::Above => first,
+        };
+        Some((at, rival.cost.value(at)))
+    };
+    let mut both = overlaps(own, rival).into_iter();
+    match side {
+        Comparison::Below => both.rev().find_map(cleared),
+        Comparison::Above => both.find_map(cleared),
+    }
+}
+
+/// Where a step of one and a step of the other hold, in rising order as both are.
+fn overlaps<'a>(one: &'a [Step], other: &'a [Step]) -> Vec<(Range, &'a Step, &'a Step)> {
+    let (mut both, mut at, mut beside) = (Vec::new(), 0, 0);
+    while let (Some(a), Some(b)) = (one.get(at), other.get(beside)) {
+        let range = (a.range.0.max(b.range.0), a.range.1.min(b.range.1));
+        if range.0 <= range.1 {
+            both.push((range, a, b));
+        }
+        if a.range.1 <= b.range.1 {
+            at += 1;
+        } else {
+            beside += 1;
+        }
+    }
+    both
+}
+
+/// The threshold that lies just before a flip.
+fn beside(flip: i128, side: Comparison) -> Option<u64> {
+    let threshold = match side {
+        Comparison::Below => flip + 1,
+        Comparison::Above => flip - 1,
+    };
+    u64::try_from(threshold).ok()
+}
+
+/// The component of a price that weighs most in a request's cost.
+struct Component {
+    quantity: fn(String) -> FlipQuantity,
+    name: &'static str,
+    /// A request's cost over this component.
+    request: Line,
+    now: MicroUsdPerMillionTokens,
+}
+
+impl Component {
+    fn of(curve: &TokenCurve) -> Self {
+        let input_part = curve.per_request() - curve.per_request_without_input();
+        let output_part = curve.per_request() - curve.per_request_without_output();
+        if output_part >= input_part && curve.output_weight() > 0 {
+            Self {
+                quantity: FlipQuantity::OutputPrice,
+                name: "output",
+                request: Line::new(curve.per_request_without_output(), curve.output_weight()),
+                now: curve.price().output,
+            }
+        } else {
+            Self {
+                quantity: FlipQuantity::InputPrice,
+                name: "input",
+                request: Line::new(curve.per_request_without_input(), curve.input_weight()),
+                now: curve.price().input,
+            }
+        }
+    }
+}
+
+fn sign(comparison: Comparison) -> char {
+    match comparison {
+        Comparison::Below => '<',
+        Comparison::Above => '>',
+    }
+}
