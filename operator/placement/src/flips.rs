@@ -46,78 +46,71 @@ struct Flips<'a> {
     rivals: Vec<&'a Evaluated>,
 }
 
-/// Where another target comes to be worth a move.
-struct Flip<'a> {
-    /// The nearest number on that side at which it is.
-    at: i128,
-    to: &'a Evaluated,
+/// A threshold just beyond which another target is worth a move.
+struct Threshold<'a> {
+    side: Comparison,
+    at: u64,
+    to: &'a str,
 }
 
 impl<'a> Flips<'a> {
     fn of_volume(&self) -> Vec<FlipCondition> {
-        let here = self.requests.get().into();
-        let own = over_volume(self.chosen);
-        let rivals: Vec<_> = self
-            .rivals
-            .iter()
-            .map(|it| (*it, over_volume(it)))
-            .collect();
-        let sides = [Comparison::Below, Comparison::Above];
-        let flips = sides.map(|side| Some((side, self.nearest(&own, &rivals, here, side)?)));
-        let condition = |(side, flip): (Comparison, Flip<'_>)| {
-            let threshold = beside(flip.at, side)?;
-            if threshold >= RequestsPerMonth::MAX.get() {
-                return None;
-            }
-            Some(FlipCondition {
-                quantity: FlipQuantity::RequestsPerMonth,
-                comparison: side,
-                threshold,
-                to: flip.to.name().to_owned(),
-                text: format!("requestsPerMonth {} {threshold}", sign(side)),
-            })
+        let thresholds = self.thresholds(self.requests.get(), over_volume);
+        let possible = thresholds.filter(|it| it.at < RequestsPerMonth::MAX.get());
+        let condition = |Threshold { side, at, to }: Threshold<'_>| FlipCondition {
+            quantity: FlipQuantity::RequestsPerMonth,
+            comparison: side,
+            threshold: at,
+            to: to.to_owned(),
+            text: format!("requestsPerMonth {} {at}", sign(side)),
         };
-        flips.into_iter().flatten().filter_map(condition).collect()
+        possible.map(condition).collect()
     }
 
     /// What the component of an external target's price flips that weighs most in a request's cost.
     fn of_price(&self, external: &Evaluated, curve: &TokenCurve) -> Vec<FlipCondition> {
-        let part = Component::of(curve);
+        let (of, part) = (external.name(), Component::of(curve));
         let over = |target: &Evaluated| self.over_price(target, external, &part);
-        let own = over(self.chosen);
-        let rivals: Vec<_> = self.rivals.iter().map(|it| (*it, over(it))).collect();
-        let sides = [Comparison::Below, Comparison::Above];
-        let here = part.now.get().into();
-        let flips = sides.map(|side| Some((side, self.nearest(&own, &rivals, here, side)?)));
-        let condition = |(side, flip): (Comparison, Flip<'_>)| {
-            let (of, threshold) = (external.name(), beside(flip.at, side)?);
-            let dollars = MicroUsdPerMillionTokens::clamped(threshold.into()).to_decimal();
-            Some(FlipCondition {
+        let condition = |Threshold { side, at, to }: Threshold<'_>| {
+            let dollars = MicroUsdPerMillionTokens::clamped(at.into()).to_decimal();
+            FlipCondition {
                 quantity: (part.quantity)(of.to_owned()),
                 comparison: side,
-                threshold,
-                to: flip.to.name().to_owned(),
+                threshold: at,
+                to: to.to_owned(),
                 text: format!("{of} {} price {} {dollars} per 1M", part.name, sign(side)),
-            })
+            }
         };
-        flips.into_iter().flatten().filter_map(condition).collect()
+        let thresholds = self.thresholds(part.now.get(), over);
+        thresholds.map(condition).collect()
     }
 
-    /// The nearest flip on one side of `here`; of several there the one to the cheapest target.
-    fn nearest(
+    /// The nearest threshold on each side of `here`, from what targets cost `over` something; of several flips at one
+    /// place the one to the target that is cheapest there.
+    fn thresholds(
         &self,
-        own: &[Step],
-        rivals: &[(&'a Evaluated, Vec<Step>)],
-        here: i128,
-        side: Comparison,
-    ) -> Option<Flip<'a>> {
-        let flips = rivals.iter().filter_map(|(rival, steps)| {
-            let hurdle = self.chosen.hurdle(rival, self.view.policy);
-            let (at, cost) = nearest(own, steps, here, side, hurdle)?;
-            Some((here.abs_diff(at), cost, Flip { at, to: rival }))
-        });
-        let nearest = flips.min_by_key(|(distance, cost, _)| (*distance, *cost));
-        nearest.map(|(_, _, flip)| flip)
+        here: u64,
+        over: impl Fn(&Evaluated) -> Vec<Step>,
+    ) -> impl Iterator<Item = Threshold<'a>> {
+        let here = i128::from(here);
+        let own = over(self.chosen);
+        let rivals: Vec<_> = self.rivals.iter().map(|it| (*it, over(it))).collect();
+        let nearest_on = |side| {
+            let flips = rivals.iter().filter_map(|(rival, steps)| {
+                let hurdle = self.chosen.hurdle(rival, self.view.policy);
+                let (flip, cost) = nearest(&own, steps, here, side, hurdle)?;
+                Some((here.abs_diff(flip), cost, flip, rival.name()))
+            });
+            let (.., flip, to) = flips.min_by_key(|(distance, cost, ..)| (*distance, *cost))?;
+            let before = match side {
+                Comparison::Below => flip + 1,
+                Comparison::Above => flip - 1,
+            };
+            let at = u64::try_from(before).ok()?;
+            Some(Threshold { side, at, to })
+        };
+        let sides = [Comparison::Below, Comparison::Above];
+        sides.map(nearest_on).into_iter().flatten()
     }
 
     /// What `target` costs over a component of the price of `external`, which may be its own or that of its overflow.
@@ -193,15 +186,6 @@ fn overlaps<'a>(one: &'a [Step], other: &'a [Step]) -> Vec<(Range, &'a Step, &'a
         }
     }
     both
-}
-
-/// The threshold that lies just before a flip.
-fn beside(flip: i128, side: Comparison) -> Option<u64> {
-    let threshold = match side {
-        Comparison::Below => flip + 1,
-        Comparison::Above => flip - 1,
-    };
-    u64::try_from(threshold).ok()
 }
 
 /// The component of a price that weighs most in a request's cost.

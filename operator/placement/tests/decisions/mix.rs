@@ -7,6 +7,7 @@ use weir_placement::*;
 
 use crate::builders::*;
 use crate::generators::{any_load, any_switching};
+use crate::properties::flips_just_beyond_its_thresholds;
 
 /// Three fifths of the work in hours of seven tenths of the mean's, the rest in hours of eight times the mean's.
 fn bursty() -> LoadCurve {
@@ -264,17 +265,6 @@ fn any_market() -> impl Strategy<Value = FleetSnapshot> {
 
 const SECOND: &str = "cloud-second";
 
-fn price_of<'a>(workload: &'a mut WorkloadInput, name: &str) -> &'a mut Price {
-    let mut targets = workload.targets.iter_mut();
-    let target = targets
-        .find(|target| target.name == name)
-        .expect("the target");
-    match &mut target.kind {
-        TargetKind::External(external) => external.price.as_mut().expect("a price"),
-        _ => panic!("{name} is external"),
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -338,33 +328,6 @@ proptest! {
     ) {
         let policy = PlacementPolicy { min_savings_percent: Percent::clamped(least), switching, ..prompt_policy() };
         only(&mut snapshot).current = Some(placed(place, at(-1)));
-        let decision = decide_one(&snapshot, policy.clone(), at(0));
-        if decision.outcome == Outcome::Move {
-            return Ok(());
-        }
-        for condition in &decision.flip_conditions {
-            let with = |value: u64| {
-                let mut changed = snapshot.clone();
-                let workload = only(&mut changed);
-                let per_million = MicroUsdPerMillionTokens::clamped(value.into());
-                match &condition.quantity {
-                    FlipQuantity::RequestsPerMonth => {
-                        workload.demand.declared.requests_per_month = Some(RequestsPerMonth::clamped(value.into()));
-                    }
-                    FlipQuantity::InputPrice(of) => price_of(workload, of).input = per_million,
-                    FlipQuantity::OutputPrice(of) => price_of(workload, of).output = per_million,
-                }
-                let decision = decide_one(&changed, policy.clone(), at(0));
-                (decision.outcome, decision.target)
-            };
-            let beyond = match condition.comparison {
-                Comparison::Below => condition.threshold - 1,
-                Comparison::Above => condition.threshold + 1,
-            };
-            let stays = with(condition.threshold);
-            let flipped = with(beyond);
-            prop_assert_eq!((flipped.0, flipped.1.as_ref()), (Outcome::Move, Some(&condition.to)), "{}", &condition.text);
-            prop_assert_eq!((stays.0, stays.1.as_deref()), (Outcome::Keep, Some(place)), "{}", &condition.text);
-        }
+        flips_just_beyond_its_thresholds(&snapshot, &policy)?;
     }
 }

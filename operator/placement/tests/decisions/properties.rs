@@ -65,6 +65,63 @@ fn any_priced_tier() -> impl Strategy<Value = TierState> {
     })
 }
 
+/// Decides again at each threshold, and just beyond it.
+pub(crate) fn flips_just_beyond_its_thresholds(
+    snapshot: &FleetSnapshot,
+    policy: &PlacementPolicy,
+) -> Result<(), TestCaseError> {
+    let decision = decide_one(snapshot, policy.clone(), at(0));
+    if decision.outcome == Outcome::Move {
+        return Ok(());
+    }
+    for condition in &decision.flip_conditions {
+        let with = |value: u64| {
+            let mut changed = snapshot.clone();
+            let workload = only(&mut changed);
+            let per_million = MicroUsdPerMillionTokens::clamped(value.into());
+            match &condition.quantity {
+                FlipQuantity::RequestsPerMonth => {
+                    workload.demand.declared.requests_per_month =
+                        Some(RequestsPerMonth::clamped(value.into()));
+                }
+                FlipQuantity::InputPrice(of) => price_of(workload, of).input = per_million,
+                FlipQuantity::OutputPrice(of) => price_of(workload, of).output = per_million,
+            }
+            let decision = decide_one(&changed, policy.clone(), at(0));
+            (decision.outcome, decision.target)
+        };
+        let beyond = match condition.comparison {
+            Comparison::Below => condition.threshold - 1,
+            Comparison::Above => condition.threshold + 1,
+        };
+        let (stays, flipped) = (with(condition.threshold), with(beyond));
+        prop_assert_eq!(
+            stays,
+            (Outcome::Keep, decision.target.clone()),
+            "{}",
+            &condition.text
+        );
+        prop_assert_eq!(
+            flipped,
+            (Outcome::Move, Some(condition.to.clone())),
+            "{}",
+            &condition.text
+        );
+    }
+    Ok(())
+}
+
+fn price_of<'a>(workload: &'a mut WorkloadInput, name: &str) -> &'a mut Price {
+    let target = workload
+        .targets
+        .iter_mut()
+        .find(|target| target.name == name);
+    match target.map(|target| &mut target.kind) {
+        Some(TargetKind::External(external)) => external.price.as_mut().expect("a price"),
+        _ => panic!("{name} is external"),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -277,32 +334,7 @@ proptest! {
         let policy = PlacementPolicy { min_savings_percent: Percent::clamped(least), switching, ..prompt_policy() };
         let mut snapshot = crossing(requests, tokens, &demand, &listed, &tier, rate);
         only(&mut snapshot).current = Some(placed(if at_home { LOCAL } else { CLOUD }, at(-1)));
-        let decision = decide_one(&snapshot, policy.clone(), at(0));
-        if decision.outcome == Outcome::Move {
-            return Ok(());
-        }
-        for condition in &decision.flip_conditions {
-            let with = |value: u64| {
-                let mut changed = snapshot.clone();
-                let workload = only(&mut changed);
-                let per_million = MicroUsdPerMillionTokens::clamped(value.into());
-                match condition.quantity {
-                    FlipQuantity::RequestsPerMonth => {
-                        workload.demand.declared.requests_per_month = Some(RequestsPerMonth::clamped(value.into()));
-                    }
-                    FlipQuantity::InputPrice(_) => cloud_of(workload).price.as_mut().expect("a price").input = per_million,
-                    FlipQuantity::OutputPrice(_) => cloud_of(workload).price.as_mut().expect("a price").output = per_million,
-                }
-                decide_one(&changed, policy.clone(), at(0))
-            };
-            let beyond = match condition.comparison {
-                Comparison::Below => condition.threshold - 1,
-                Comparison::Above => condition.threshold + 1,
-            };
-            prop_assert_eq!(with(condition.threshold).outcome, Outcome::Keep, "{}", &condition.text);
-            let flipped = with(beyond);
-            prop_assert_eq!((flipped.outcome, flipped.target.as_ref()), (Outcome::Move, Some(&condition.to)), "{}", &condition.text);
-        }
+        flips_just_beyond_its_thresholds(&snapshot, &policy)?;
     }
 
     /// Prices, tiers and workloads change and time passes: a plan made from the one before is the one made from scratch.
