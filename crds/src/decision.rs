@@ -90,7 +90,7 @@ pub struct DecisionInputs {
     /// Observed work of the busy hour in percent of the mean hour's: 100 is flat. 95 % of the work comes in hours no busier. Absent while the pattern's own figure counts: before a day of hours is known, for Batch, and for declared demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_to_mean_percent: Option<i32>,
-    /// How the observed work lies on the hours: the work is cut into twenty equal shares, that of the quietest hours first, and for the middle of each stands the work of its hour in percent of the mean hour's. Absent before a day of hours is known, and for Batch.
+    /// How the observed work lies on the hours: the work is cut into twenty equal shares, that of the quietest hours first, and for the middle of each stands the work of its hour in percent of the mean hour's. Absent before a day of hours is known, for Batch, and for declared demand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub hourly_load_percent: Vec<i32>,
@@ -155,7 +155,7 @@ pub struct Candidate {
     /// Which costs are counted: FullyLoaded, Marginal (idle devices that are paid for anyway) or Mixed for local targets, PerToken for external ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_basis: Option<String>,
-    /// Work that the replicas of a local target would leave to an external one, because that costs less than more of them; within the costs above. Absent where all of it stays, where spillover is off, and before a day of hours is known.
+    /// Work that the replicas of a local target would leave to an external one, because that costs less than more of them or because there may not be more; within the costs above. Absent where all of it stays, where spillover is off or has no price, and wherever the inputs have no hourlyLoadPercent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overflow: Option<Overflow>,
     /// The gates that rejected the target.
@@ -168,7 +168,7 @@ pub struct Candidate {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Overflow {
-    /// The external target that takes it, which is the cheapest.
+    /// The external target that takes it: the first of the spec that can serve.
     pub target: String,
     /// Its share of the work in percent.
     pub percent: i32,

@@ -283,7 +283,7 @@ pub(crate) fn candidates(candidates: &[Candidate], target: Option<&str>) -> Stri
         ]);
         if let Some(overflow) = &candidate.overflow {
             let line = format!(
-                "{}: {} takes {} % of the work for {} a month, less than more replicas",
+                "{}: {} takes {} % of the work for {} a month",
                 candidate.name,
                 overflow.target,
                 overflow.percent,

@@ -7,7 +7,7 @@ use crate::units::RequestsPerMonth;
 /// Least requests per month at which the local curve costs no more than the external one.
 pub(crate) fn break_even(local: &Curve, external: &TokenCurve) -> Option<RequestsPerMonth> {
     let external = external.step().cost;
-    let first = local.steps().into_iter().find_map(|step| {
+    let first = local.steps().find_map(|step| {
         let (first, _) = external.minus(step.cost).not_negative(step.range)?;
         Some(first)
     })?;

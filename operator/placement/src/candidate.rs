@@ -5,7 +5,7 @@ mod overflow;
 mod substitutes;
 
 use overflow::Overflow;
-pub(crate) use overflow::takers;
+pub(crate) use overflow::taker;
 
 use crate::capacity::Room;
 use crate::cost::{ExactCost, Mix, ReplicaCurve, Step, TokenCurve};
@@ -32,11 +32,11 @@ pub(crate) enum Curve {
 
 impl Curve {
     /// Over requests per month.
-    pub(crate) fn steps(&self) -> Vec<Step> {
+    pub(crate) fn steps(&self) -> Box<dyn Iterator<Item = Step> + '_> {
         match self {
-            Self::Local(curve) => curve.steps().collect(),
-            Self::Mixed(mix) => mix.steps().collect(),
-            Self::External(curve) => vec![curve.step()],
+            Self::Local(curve) => Box::new(curve.steps()),
+            Self::Mixed(mix) => Box::new(mix.steps()),
+            Self::External(curve) => Box::new(std::iter::once(curve.step())),
         }
     }
 }
@@ -87,8 +87,13 @@ impl Evaluated {
 
     /// What makes its cost unfit even for a first placement.
     pub(crate) fn unknown_cost(&self) -> Option<Doubt> {
-        let weak = |doubt: &&Doubt| !matches!(doubt, Doubt::PriceHeld | Doubt::UtilizationUnknown);
-        self.candidate.doubts.iter().find(weak).copied()
+        let unfit = |doubt: &&Doubt| {
+            !matches!(
+                doubt,
+                Doubt::PriceHeld | Doubt::UtilizationUnknown | Doubt::OverflowPrice
+            )
+        };
+        self.candidate.doubts.iter().find(unfit).copied()
     }
 
     /// What leaving this for `rival` must save.

@@ -28,6 +28,20 @@ pub(crate) fn effective(
     policy: &PlacementPolicy,
     recorded: Option<&DecisionInputs>,
 ) -> EffectiveDemand {
+    let mut effective = declared_or_observed(demand, policy, recorded);
+    if demand.pattern == Pattern::Batch {
+        // Requests that wait for room level out whatever peak they come in.
+        effective.figures.peak_to_mean = None;
+        effective.figures.load = None;
+    }
+    effective
+}
+
+fn declared_or_observed(
+    demand: &Demand,
+    policy: &PlacementPolicy,
+    recorded: Option<&DecisionInputs>,
+) -> EffectiveDemand {
     if demand.source == DemandSource::Declared {
         return declared(demand);
     }
@@ -38,13 +52,7 @@ pub(crate) fn effective(
         observed.span >= policy.min_observation && observed.figures.requests_per_month.is_some()
     };
     let merged = |observed: &DemandFigures, recorded: Option<&DemandFigures>| {
-        let mut figures = merged(observed, recorded, &demand.declared);
-        if demand.pattern == Pattern::Batch {
-            // Requests that wait for room level out whatever peak they come in.
-            figures.peak_to_mean = None;
-            figures.load = None;
-        }
-        figures
+        merged(observed, recorded, &demand.declared)
     };
     match (demand.observed.as_ref().filter(enough), recorded) {
         (Some(observed), recorded) => EffectiveDemand {

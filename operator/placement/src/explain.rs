@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::candidate::Evaluated;
+use crate::candidate::{Curve, Evaluated};
 use crate::cost::ExactCost;
 use crate::demand::EffectiveDemand;
 use crate::plan::{Candidate, CandidateCost, CostBasis, Doubt};
@@ -16,8 +16,12 @@ pub(crate) fn compared(chosen: &Evaluated, other: &Evaluated, figures: &DemandFi
     let (Some(own), Some(others)) = (&chosen.candidate.cost, &other.candidate.cost) else {
         return format!("the cost of {a} or of {b} is unknown");
     };
-    let local = [chosen, other].map(|each| each.candidate.location == Location::Local);
-    let peak = if local.contains(&true) {
+    // Replicas follow the busy hour, unless the rest overflows.
+    let sized_by_peak = |each: &Evaluated| {
+        let local = each.candidate.location == Location::Local;
+        local && !matches!(each.curve, Some(Curve::Mixed(_)))
+    };
+    let peak = if sized_by_peak(chosen) || sized_by_peak(other) {
         peak(figures)
     } else {
         String::new()
@@ -57,7 +61,7 @@ fn volume(figures: &DemandFigures) -> String {
         })
 }
 
-/// Replicas follow the busy hour; where it was observed it is named.
+/// The busy hour, where it was observed.
 fn peak(figures: &DemandFigures) -> String {
     figures.peak_to_mean.map_or_else(String::new, |peak| {
         format!(", the busy hour at {peak} of the mean")
@@ -70,17 +74,21 @@ fn limits(candidate: &Candidate) -> String {
         return String::new();
     };
     let name = &candidate.name;
-    match &cost.overflow {
-        Some(overflow) => {
-            let plural = if replicas == 1 { "" } else { "s" };
-            let (target, share) = (&overflow.target, overflow.share);
-            format!("; {name} with {replicas} replica{plural} and {share} of the work on {target}")
-        }
-        None if cost.capacity_limited => {
+    let Some(overflow) = &cost.overflow else {
+        return if cost.capacity_limited {
             format!("; the peak needs more than the {replicas} replicas that {name} may have")
-        }
-        None => String::new(),
-    }
+        } else {
+            String::new()
+        };
+    };
+    let plural = if replicas == 1 { "" } else { "s" };
+    let most = if cost.capacity_limited {
+        ", the most that it may have,"
+    } else {
+        ""
+    };
+    let (target, share) = (&overflow.target, overflow.share);
+    format!("; {name} with {replicas} replica{plural}{most} and {share} of the work on {target}")
 }
 
 /// `; b: why` for every target that cannot serve, apart from the chosen one and the one that was spoken of already.
@@ -183,6 +191,9 @@ pub(crate) fn doubted(evaluated: &Evaluated, doubt: Doubt) -> String {
         Doubt::PriceHeld => format!(
             "a suspect new price of {name} is held back; the one {}stands",
             revision(evaluated)
+        ),
+        Doubt::OverflowPrice => format!(
+            "the price of what takes the overflow of {name} is missing, too old or held back"
         ),
         Doubt::UtilizationUnknown => format!("telemetry of tier {} was lost", tier(evaluated)),
         Doubt::TierCostUnknown => format!("the hourly cost of tier {} is unknown", tier(evaluated)),

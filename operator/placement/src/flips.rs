@@ -1,7 +1,7 @@
 //! What would make another target worth a move: volumes and prices, each derived from where two cost curves are as far
 //! apart as a move asks for.
 
-use crate::candidate::{Curve, Evaluated, takers};
+use crate::candidate::{Curve, Evaluated, taker};
 use crate::choose::View;
 use crate::cost::{Line, Range, Step, TokenCurve};
 use crate::hurdle::Hurdle;
@@ -116,8 +116,8 @@ impl<'a> Flips<'a> {
     /// What `target` costs over a component of the price of `external`, which may be its own or that of its overflow.
     fn over_price(&self, target: &Evaluated, external: &Evaluated, part: &Component) -> Vec<Step> {
         let range = (0, MicroUsdPerMillionTokens::MAX.get().into());
-        let takers = || takers(self.view.evaluated);
-        let takes = takers().any(|(taker, _)| taker.name() == external.name());
+        let taker = taker(self.view.evaluated);
+        let takes = taker.is_some_and(|taker| taker.name() == external.name());
         let evenly = |cost: Line| Step {
             range,
             cost,
@@ -128,9 +128,7 @@ impl<'a> Flips<'a> {
                 vec![evenly(part.request.times(self.requests.get().into()))]
             }
             (Some(Curve::Mixed(mix)), _) if takes => {
-                let others = takers().filter(|(taker, _)| taker.name() != external.name());
-                let other = others.map(|(_, curve)| curve.per_request()).min();
-                mix.steps_of_price(self.requests, (part.request, other), range)
+                mix.steps_of_price(self.requests, part.request, range)
             }
             (_, Some(exact)) => vec![evenly(Line::constant(exact.0))],
             (_, None) => Vec::new(),
@@ -140,7 +138,8 @@ impl<'a> Flips<'a> {
 
 /// What a target costs over requests per month.
 fn over_volume(target: &Evaluated) -> Vec<Step> {
-    target.curve.as_ref().map_or_else(Vec::new, Curve::steps)
+    let curve = target.curve.iter();
+    curve.flat_map(Curve::steps).collect()
 }
 
 /// The nearest number on one side of `here` at which leaving `own` for `rival` is worth a move, and what `rival` costs there.

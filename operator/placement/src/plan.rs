@@ -168,6 +168,8 @@ pub enum Reason {
     PriceStale,
     /// A suspect price is held back.
     PriceHeld,
+    /// The price of the external target that takes overflow is missing, too old or held back.
+    OverflowPriceUnsure,
     /// Telemetry of a GPU tier was lost.
     UtilizationUnknown,
     /// A tier's hourly cost is unknown.

@@ -127,7 +127,7 @@ fn tiers(considered: &[Considered<'_>]) -> BTreeMap<String, TierState> {
     tiers
 }
 
-/// Replicas of the hour, where hours are known that say more than the decision's assumed peak.
+/// Replicas of the hour, where hours are known that say more than the decision, which is for the month.
 pub fn split(
     decision: &Decision,
     validated: &Validated,

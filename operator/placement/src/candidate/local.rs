@@ -73,6 +73,7 @@ fn local_cost(
     evaluated.candidate.replicas = Some(replicas.map_or(curve.min, |(replicas, _)| replicas));
     finish_availability(&mut evaluated.candidate);
     if !evaluated.feasible() {
+        evaluated.curve = Some(Curve::Local(curve));
         return;
     }
     let candidate = &mut evaluated.candidate;

@@ -12,6 +12,7 @@ use crate::snapshot::LoadCurve;
 use crate::units::{Percent, RequestsPerMonth};
 
 const SHARES: usize = LoadCurve::SHARES;
+const MOST_REQUESTS: u128 = RequestsPerMonth::MAX.get() as u128;
 
 /// Replicas of a local target for the base of the work, and an external target for the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,15 @@ pub(crate) struct Base {
     pub(crate) replicas: u32,
     /// In shares of a request.
     overflow: u128,
+    /// Whether more replicas than the target may have would pay for themselves.
+    pub(crate) limited: bool,
+}
+
+impl Base {
+    /// Whether anything goes to the external target.
+    pub(crate) fn overflows(&self) -> bool {
+        self.overflow > 0
+    }
 }
 
 impl Mix {
@@ -52,13 +62,9 @@ impl Mix {
 
     /// The cheapest number of replicas, the least among equals.
     pub(crate) fn base(&self, requests: RequestsPerMonth) -> Base {
-        self.base_at(requests, self.price)
-    }
-
-    fn base_at(&self, requests: RequestsPerMonth, price: u128) -> Base {
         let pays = |replicas: u32| {
             let taken = self.overflow(replicas, requests) - self.overflow(replicas + 1, requests);
-            taken.saturating_mul(price) > self.next_costs(replicas)
+            taken.saturating_mul(self.price) > self.next_costs(replicas)
         };
         let (mut least, mut most) = (self.replicas.min, self.replicas.max);
         while least < most {
@@ -72,15 +78,23 @@ impl Mix {
         Base {
             replicas: least,
             overflow: self.overflow(least, requests),
+            limited: least == self.replicas.max && pays(least),
         }
     }
 
-    pub(crate) fn cost(&self, base: Base) -> ExactCost {
-        self.cost_at(base, self.price)
+    /// What it costs where there are no more replicas than so many.
+    pub(crate) fn cost_within(&self, most: u32, requests: RequestsPerMonth) -> ExactCost {
+        let base = self.base(requests);
+        let replicas = base.replicas.min(most);
+        self.cost(Base {
+            replicas,
+            overflow: self.overflow(replicas, requests),
+            ..base
+        })
     }
 
-    fn cost_at(&self, base: Base, price: u128) -> ExactCost {
-        let bill = base.overflow.saturating_mul(price);
+    pub(crate) fn cost(&self, base: Base) -> ExactCost {
+        let bill = base.overflow.saturating_mul(self.price);
         let cost = self.replicas.rent(base.replicas).saturating_add(bill);
         ExactCost(cost).min(ExactCost::MOST)
     }
@@ -139,35 +153,31 @@ impl Mix {
     /// The steps from the fewest replicas on, over requests per month: for each number of replicas those volumes for which it
     /// is the cheapest, apart where a further share begins to overflow.
     pub(crate) fn steps(&self) -> impl Iterator<Item = Step> + '_ {
-        let (min, max) = (self.replicas.min, self.replicas.max);
-        (min..=max).flat_map(move |replicas| self.steps_of(replicas).unwrap_or_default())
+        let replicas = self.replicas.min..=self.replicas.max;
+        let of_each = replicas.scan(Some(0), move |next, replicas| {
+            let fewest = next.filter(|fewest| *fewest <= MOST_REQUESTS)?;
+            let enough = self.enough_up_to(replicas);
+            let most = enough
+                .filter(|_| replicas < self.replicas.max)
+                .unwrap_or(u128::MAX);
+            *next = most.checked_add(1);
+            Some(self.steps_of(replicas, (fewest, most)))
+        });
+        of_each.flatten()
     }
 
-    fn steps_of(&self, replicas: u32) -> Option<Vec<Step>> {
-        let (min, max) = (self.replicas.min, self.replicas.max);
-        let fewest = if replicas == min {
-            0
-        } else {
-            self.enough_up_to(replicas - 1)? + 1
-        };
-        let enough = (replicas < max).then(|| self.enough_up_to(replicas));
-        let most = enough.flatten().unwrap_or(u128::MAX);
-        let (rent, warm_up) = (
-            self.replicas.rent(replicas),
-            self.replicas.warm_up(replicas),
-        );
-        let full = self
-            .knees
-            .iter()
-            .map(|knee| knee.saturating_mul(replicas.into()));
+    fn steps_of(&self, replicas: u32, (fewest, most): (u128, u128)) -> Vec<Step> {
+        let full = |knee: &u128| knee.saturating_mul(replicas.into());
+        let rent = Line::constant(self.replicas.rent(replicas));
+        let warm_up = self.replicas.warm_up(replicas);
         let (mut steps, mut from, mut carried, mut shares) = (Vec::new(), fewest, 0_u128, 0_u128);
-        for until in full.chain([u128::MAX]) {
+        for until in self.knees.iter().map(full).chain([u128::MAX]) {
             let to = until.min(most);
             if from <= to {
                 let overflow = Line::new(0, shares).minus(Line::constant(carried));
                 steps.push(Step {
                     range: (whole(from), whole(to)),
-                    cost: Line::constant(rent).plus(overflow.times(whole(self.price))),
+                    cost: rent.plus(overflow.times(whole(self.price))),
                     warm_up,
                 });
                 from = to.saturating_add(1);
@@ -178,58 +188,39 @@ impl Mix {
             carried = carried.saturating_add(until);
             shares += 1;
         }
-        Some(steps)
+        steps
     }
 
     /// The steps over a price on which what the external target takes for a request depends as `listed` says, at a volume.
-    /// Where that is above `other`, another external target takes the overflow for this.
     pub(crate) fn steps_of_price(
         &self,
         requests: RequestsPerMonth,
-        (listed, other): (Line, Option<u128>),
+        listed: Line,
         (first, last): Range,
     ) -> Vec<Step> {
         let listed = listed.part(SHARES as i128);
-        let other = other.map(|other| other / SHARES as u128);
-        let up_to = |price: u128| Line::constant(price).minus(listed);
-        let follows = match other {
-            None => Some((first, last)),
-            Some(other) => up_to(other).not_negative((first, last)),
-        };
         let mut steps = Vec::new();
         let mut from = first;
-        if let Some((_, end)) = follows {
-            for replicas in self.replicas.min..=self.replicas.max {
-                let overflow = self.overflow(replicas, requests);
-                let taken = if replicas == self.replicas.max {
-                    0
-                } else {
-                    overflow - self.overflow(replicas + 1, requests)
-                };
-                let enough = match taken {
-                    0 => Some((from, end)),
-                    _ => up_to(self.next_costs(replicas) / taken).not_negative((from, end)),
-                };
-                let Some((_, to)) = enough else { continue };
-                let bill = listed.times(whole(overflow));
-                steps.push(Step {
-                    range: (from, to),
-                    cost: Line::constant(self.replicas.rent(replicas)).plus(bill),
-                    warm_up: self.replicas.warm_up(replicas),
-                });
-                from = to + 1;
-                if from > end {
-                    break;
-                }
-            }
-        }
-        if let Some(other) = other.filter(|_| from <= last) {
-            let base = self.base_at(requests, other);
+        for replicas in self.replicas.min..=self.replicas.max {
+            let overflow = self.overflow(replicas, requests);
+            let taken = overflow - self.overflow(replicas + 1, requests);
+            let enough = if taken == 0 || replicas == self.replicas.max {
+                Some((from, last))
+            } else {
+                let affordable = Line::constant(self.next_costs(replicas) / taken);
+                affordable.minus(listed).not_negative((from, last))
+            };
+            let Some((_, to)) = enough else { continue };
+            let bill = listed.times(whole(overflow));
             steps.push(Step {
-                range: (from, last),
-                cost: Line::constant(self.cost_at(base, other).0),
-                warm_up: self.replicas.warm_up(base.replicas),
+                range: (from, to),
+                cost: Line::constant(self.replicas.rent(replicas)).plus(bill),
+                warm_up: self.replicas.warm_up(replicas),
             });
+            from = to + 1;
+            if from > last {
+                break;
+            }
         }
         steps
     }

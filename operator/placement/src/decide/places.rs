@@ -3,7 +3,7 @@
 
 use super::competition::Arena;
 use super::turn::{Prepared, Takings};
-use crate::candidate::Evaluated;
+use crate::candidate::{Curve, Evaluated};
 use crate::capacity::Room;
 use crate::choose::Choice;
 use crate::units::MicroUsd;
@@ -66,6 +66,13 @@ impl Place {
     fn chosen(&self) -> Option<&Evaluated> {
         self.choice.target.map(|at| &self.evaluated[at])
     }
+
+    /// Of a month, in micro-USD; `None` where it cannot be relied on.
+    fn cost(&self) -> Option<u128> {
+        let chosen = self.chosen()?;
+        let known = chosen.exact.filter(|_| chosen.unknown_cost().is_none());
+        Some(known?.to_micro_usd().get().into())
+    }
 }
 
 impl<'a> Places<'a> {
@@ -105,7 +112,7 @@ impl<'a> Places<'a> {
     }
 
     /// What each place saves in a month against the last one, less what moving there costs more; with too few devices
-    /// for all replicas, their share of it. The workload's own order stands: a place is worth less than the one before,
+    /// for all replicas, what fewer save where the rest overflows, else their share of it. The workload's own order stands: a place is worth less than the one before,
     /// and at least a micro-USD, so that no device stays free that somebody wishes for. What is unknown is worth no more.
     pub(super) fn worth(&self) -> Vec<(&Takes, MicroUsd)> {
         let Some(last) = self.places.last() else {
@@ -118,8 +125,13 @@ impl<'a> Places<'a> {
             let Some(takes) = &place.takes else {
                 continue;
             };
-            let whole = self.saving(place, last);
-            let share = whole * u128::from(takes.devices) / u128::from(takes.needed.max(1));
+            let share = match self.cost_of_fewer(place, takes) {
+                Some(cost) => self.saving(place, Some(cost), last),
+                None => {
+                    let whole = self.saving(place, place.cost(), last);
+                    whole * u128::from(takes.devices) / u128::from(takes.needed.max(1))
+                }
+            };
             let saving = share.max(at_least).min(at_most);
             worth.push((takes, MicroUsd::clamped(saving)));
             at_least = at_least.saturating_sub(1);
@@ -128,20 +140,25 @@ impl<'a> Places<'a> {
         worth
     }
 
-    fn saving(&self, place: &Place, last: &Place) -> u128 {
-        let micros = |evaluated: &Evaluated| match evaluated.unknown_cost() {
-            None => evaluated
-                .exact
-                .map(|exact| u128::from(exact.to_micro_usd().get())),
-            Some(_) => None,
+    /// What the place costs in a month with the devices that it would get, in micro-USD; `None` where it gets all that it
+    /// needs, or nobody takes what fewer replicas leave.
+    fn cost_of_fewer(&self, place: &Place, takes: &Takes) -> Option<u128> {
+        let chosen = place.chosen().filter(|_| takes.devices < takes.needed)?;
+        let Some(Curve::Mixed(mix)) = &chosen.curve else {
+            return None;
         };
-        let Some(chosen) = place.chosen() else {
-            return 0;
-        };
-        let own = micros(chosen).map(|own| own.saturating_add(self.moving(place)));
+        let all = chosen.candidate.replicas?;
+        let most = all.saturating_sub(takes.needed - takes.devices);
+        let cost = mix.cost_within(most, self.prepared.requests()?);
+        Some(cost.to_micro_usd().get().into())
+    }
+
+    /// What `place` saves at a cost against the last one.
+    fn saving(&self, place: &Place, own: Option<u128>, last: &Place) -> u128 {
+        let own = own.map(|own| own.saturating_add(self.moving(place)));
         match last.chosen().filter(|last| last.feasible()) {
             None => SERVED - own.unwrap_or(SERVED).min(SERVED / 2),
-            Some(other) => match (own, micros(other)) {
+            Some(_) => match (own, last.cost()) {
                 (Some(own), Some(other)) => {
                     other.saturating_add(self.moving(last)).saturating_sub(own)
                 }

@@ -9,6 +9,7 @@ use crate::gates;
 use crate::plan::{Confirmation, Decision, Gate};
 use crate::policy::PlacementPolicy;
 use crate::snapshot::{Location, TargetKind, WorkloadId, WorkloadInput};
+use crate::units::RequestsPerMonth;
 
 /// Who is served first where devices are short. What runs is not displaced, and what can only run here goes before
 /// what has another place. Within the first the UID decides, within each of the others the assignment.
@@ -63,6 +64,10 @@ impl<'a> Prepared<'a> {
             previous,
             precedence,
         }
+    }
+
+    pub(super) fn requests(&self) -> Option<RequestsPerMonth> {
+        self.demand.figures.requests_per_month
     }
 
     /// The choice with the room there is. `confirmed` is a wish that was confirmed already and counts for any target.

@@ -35,6 +35,28 @@ fn shape(hours: impl IntoIterator<Item = u64>) -> (u64, u64) {
     (peak, figures.active_hours.expect("known").get())
 }
 
+/// Loads of the hours, and how many of the twenty shares of the work each stands for.
+fn load(hours: impl IntoIterator<Item = u64>) -> Vec<(u64, usize)> {
+    let figures = history(hours).observed().expect("enough hours").figures;
+    let curve = figures.load.expect("traffic");
+    let shares = curve.loads().chunk_by(|one, other| one == other);
+    shares.map(|same| (same[0].get(), same.len())).collect()
+}
+
+#[test]
+fn the_load_of_hours_is_told_by_the_work_in_them() {
+    assert_eq!(load([7; 48]), [(100, 20)]);
+    // One hour of 22, 22 hours of one, and an idle one: half of the work in either, and a mean hour of 44 / 24.
+    let day = [vec![1; 22], vec![22]].concat();
+    assert_eq!(load([day, vec![0]].concat()), [(54, 10), (1_200, 10)]);
+    // Idle hours take no share and make the others busier.
+    assert_eq!(load([vec![0; 24], vec![5; 24]].concat()), [(200, 20)]);
+    assert_eq!(
+        history([0; 48]).observed().expect("known").figures.load,
+        None
+    );
+}
+
 #[test]
 fn hours_of_last_week_say_what_demand_was_and_not_what_it_is() {
     let known = history([5; LEAST_KNOWN_HOURS]);

@@ -18,7 +18,7 @@ pub struct Candidate {
     pub verdict: Verdict,
     /// The tier of a local target.
     pub tier: Option<String>,
-    /// Replicas that a local target needs.
+    /// Replicas that a local target needs: for its busy hour, or for the base of its work where the rest overflows.
     pub replicas: Option<u32>,
     /// Its cost; `None` unless it is feasible and everything that the cost needs is known.
     pub cost: Option<CandidateCost>,
@@ -54,6 +54,8 @@ pub enum Doubt {
     PriceStale,
     /// A suspect new price is held back.
     PriceHeld,
+    /// The price of the external target that takes its overflow is unknown, too old or held back.
+    OverflowPrice,
     /// Telemetry of its GPU tier was lost.
     UtilizationUnknown,
     /// Its tier's hourly cost is unknown.
@@ -70,6 +72,7 @@ impl From<Doubt> for Reason {
             Doubt::PriceMissing => Self::PriceMissing,
             Doubt::PriceStale => Self::PriceStale,
             Doubt::PriceHeld => Self::PriceHeld,
+            Doubt::OverflowPrice => Self::OverflowPriceUnsure,
             Doubt::UtilizationUnknown => Self::UtilizationUnknown,
             Doubt::TierCostUnknown => Self::TierCostUnknown,
             Doubt::ThroughputUnknown => Self::ThroughputUnknown,
@@ -90,18 +93,19 @@ pub struct CandidateCost {
     pub basis: CostBasis,
     /// The policy's operations cost within `monthly`.
     pub operations: MicroUsd,
-    /// Whether the most replicas allowed are too few for the demand's peak; the cost is then that of the most replicas.
+    /// Whether the most replicas allowed are too few: for the demand's peak, the cost then being that of the most replicas;
+    /// or, where the rest overflows, for what more of them would save.
     pub capacity_limited: bool,
     /// What `monthly` has for work that the replicas of a local target leave to an external one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overflow: Option<OverflowCost>,
 }
 
-/// Work that the replicas of a local target leave to an external one, because that is cheaper than more of them.
+/// Work that the replicas of a local target leave to an external one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OverflowCost {
-    /// The external target that takes it: the cheapest one.
+    /// The external target that takes it: the first of the spec that can serve.
     pub target: String,
     /// Its share of the work.
     pub share: Percent,

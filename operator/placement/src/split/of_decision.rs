@@ -58,7 +58,7 @@ pub fn split_hour(
     let local = local_of(workload, &candidate.name)?;
     let tier = candidate.tier.as_deref()?;
     let state = tiers.get(tier)?;
-    let overflow = cheapest_overflow(decision, workload).filter(|_| workload.spills);
+    let overflow = taker(decision, workload).filter(|_| workload.spills);
     let most = most_replicas(workload, local, tier, state);
     let terms = SplitTerms {
         egress: match overflow {
@@ -121,28 +121,23 @@ fn local_of<'a>(workload: &'a WorkloadInput, name: &str) -> Option<&'a LocalTarg
     }
 }
 
-/// The cheapest external target that is on the route: the gateways spill to it.
-fn cheapest_overflow<'a>(
+/// The first external target on the route that can serve at a known cost: the gateways spill to it.
+fn taker<'a>(
     decision: &Decision,
     workload: &'a WorkloadInput,
 ) -> Option<(&'a str, &'a ExternalTarget)> {
     let on_route = |name: &str| decision.weights.iter().any(|weight| weight.target == name);
-    let cost = |name: &str| {
+    let costed = |name: &str| {
         let mut candidates = decision.candidates.iter();
-        let candidate = candidates.find(|candidate| candidate.name == name)?;
-        Some(candidate.cost.as_ref()?.monthly)
+        candidates.any(|candidate| candidate.name == name && candidate.cost.is_some())
     };
-    workload
-        .places()
-        .filter(|target| on_route(&target.name))
-        .filter_map(|target| match &target.kind {
-            TargetKind::External(external) => {
-                Some((cost(&target.name)?, target.name.as_str(), external))
-            }
-            TargetKind::Local(_) | TargetKind::Unresolved { .. } => None,
-        })
-        .min_by_key(|(cost, ..)| *cost)
-        .map(|(_, name, external)| (name, external))
+    let mut places = workload.places();
+    places.find_map(|target| match &target.kind {
+        TargetKind::External(external) if on_route(&target.name) && costed(&target.name) => {
+            Some((target.name.as_str(), external))
+        }
+        _ => None,
+    })
 }
 
 /// The target's most replicas, and no more than its own devices and those that are free, where that is known.
@@ -163,7 +158,7 @@ fn most_replicas(
 fn ordered(workload: &WorkloadInput, candidate: &Candidate) -> u32 {
     let current = workload.current.as_ref();
     let ordered = current.and_then(|current| current.replicas.get(&candidate.name));
-    // A target that sleeps or is new comes with what its peak needs.
+    // A target that sleeps or is new comes with what the decision says.
     match ordered {
         Some(ordered) if *ordered > 0 => *ordered,
         _ => candidate.replicas.unwrap_or(1),

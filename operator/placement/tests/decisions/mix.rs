@@ -97,9 +97,6 @@ fn the_dearer_the_cloud_the_more_replicas() {
         shares,
         expected.map(|(replicas, share)| (Some(replicas), Some(share)))
     );
-    // Within the most replicas the rest is not unserved: it is paid for.
-    let decision = decided(&spilling(60_000_000, bursty()));
-    assert!(!cost(&decision, LOCAL).capacity_limited);
 }
 
 #[test]
@@ -151,15 +148,34 @@ fn without_a_taker_the_replicas_carry_all() {
         None
     );
     assert_eq!(overflow(|workload| cloud_of(workload).price = None), None);
-    let stale = |workload: &mut WorkloadInput| {
-        cloud_of(workload).price.as_mut().expect("a price").state = PriceState::Stale;
-    };
-    assert_eq!(overflow(stale), None);
 }
 
-/// A held price keeps the cost what it was, and nothing moves on a cost that it is part of.
+/// Gateways spill to the first external target of the spec, whatever another one asks.
 #[test]
-fn a_cost_with_a_held_price_in_it_moves_nothing() {
+fn overflow_is_costed_where_it_goes() {
+    let mut snapshot = spilling(2_000_000, bursty());
+    let cheap = ExternalTarget {
+        price: Some(price("0.05", "0.2")),
+        ..external()
+    };
+    let kind = TargetKind::External(cheap);
+    only(&mut snapshot).targets.push(Target {
+        name: SECOND.to_owned(),
+        kind,
+    });
+    let taker = |snapshot: &FleetSnapshot| {
+        let overflow = cost(&decided(snapshot), LOCAL).overflow.clone();
+        overflow.map(|overflow| overflow.target)
+    };
+    assert_eq!(taker(&snapshot).as_deref(), Some(CLOUD));
+    cloud_of(only(&mut snapshot)).healthy = Some(false);
+    assert_eq!(taker(&snapshot).as_deref(), Some(SECOND));
+}
+
+/// The cost stays what it was while the price of the overflow cannot be relied on, and nothing moves on it; without a
+/// price the replicas carry all, which moves nothing either.
+#[test]
+fn a_cost_with_an_unsure_price_in_it_moves_nothing() {
     let mut snapshot = spilling(2_000_000, bursty());
     let other = LocalTarget {
         throughput: [("h100".to_owned(), throughput(60_000))].into(),
@@ -174,20 +190,61 @@ fn a_cost_with_a_held_price_in_it_moves_nothing() {
     snapshot.tiers.insert("h100".to_owned(), tier("0.1"));
     only(&mut snapshot).current = Some(placed(LOCAL, at(-1)));
     let fresh = decided(&snapshot);
+    let expected = (Outcome::Move, Some("other"));
+    assert_eq!((fresh.outcome, fresh.target.as_deref()), expected);
+    for state in [PriceState::Held, PriceState::Stale] {
+        let listed = cloud_of(only(&mut snapshot)).price.as_mut();
+        listed.expect("a price").state = state;
+        let unsure = decided(&snapshot);
+        assert_eq!(cost(&unsure, LOCAL), cost(&fresh, LOCAL));
+        let expected = (Outcome::Hold, Reason::OverflowPriceUnsure);
+        assert_eq!((unsure.outcome, unsure.reason), expected, "{state:?}");
+        let said = "what takes the overflow of local-8b";
+        assert!(unsure.message.contains(said), "{}", unsure.message);
+    }
+    cloud_of(only(&mut snapshot)).price = None;
+    let unknown = decided(&snapshot);
+    assert_eq!(candidate(&unknown, LOCAL).replicas, Some(2));
+    assert_eq!(unknown.reason, Reason::OverflowPriceUnsure);
+    // Where nothing overflows, its price says nothing.
+    let mut snapshot = spilling(11_000_000, curve(&[100; 20]));
+    let listed = cloud_of(only(&mut snapshot)).price.as_mut();
+    listed.expect("a price").state = PriceState::Held;
+    let flat = decided(&snapshot);
+    assert_eq!(candidate(&flat, LOCAL).doubts, []);
+}
+
+/// At ten times the price a fifth replica would pay for itself, and the target may have four.
+#[test]
+fn the_most_replicas_are_named_where_more_would_pay() {
+    let mut snapshot = spilling(60_000_000, bursty());
+    cloud_of(only(&mut snapshot)).price = Some(price("1.5", "6"));
+    let limited = decided(&snapshot);
+    assert_eq!(candidate(&limited, LOCAL).replicas, Some(4));
+    assert!(cost(&limited, LOCAL).capacity_limited && cost(&limited, LOCAL).overflow.is_some());
+    let said = "local-8b with 4 replicas, the most that it may have, and ";
+    assert!(limited.message.contains(said), "{}", limited.message);
+}
+
+/// What waits for devices waits for those of the base, and what is free of charge still takes what overflows.
+#[test]
+fn the_base_holds_for_a_target_that_cannot_serve_now_and_for_a_free_cloud() {
+    let mut snapshot = spilling(2_000_000, bursty());
+    snapshot.tiers.get_mut(TIER).expect("the tier").free_devices = Some(0);
+    let waiting = decided(&snapshot);
+    let local = candidate(&waiting, LOCAL);
+    let expected = (Verdict::Unavailable, Some(1), None);
     assert_eq!(
-        (fresh.outcome, fresh.target.as_deref()),
-        (Outcome::Move, Some("other"))
+        (local.verdict, local.replicas, local.cost.as_ref()),
+        expected
     );
-    cloud_of(only(&mut snapshot))
-        .price
-        .as_mut()
-        .expect("a price")
-        .state = PriceState::Held;
-    let held = decided(&snapshot);
-    assert_eq!(cost(&held, LOCAL), cost(&fresh, LOCAL));
+    let mut snapshot = spilling(2_000_000, bursty());
+    cloud_of(only(&mut snapshot)).price = Some(price("0", "0"));
+    let free = decided(&snapshot);
+    let overflow = cost(&free, LOCAL).overflow.as_ref().expect("overflow");
     assert_eq!(
-        (held.outcome, held.reason),
-        (Outcome::Hold, Reason::PriceHeld)
+        (overflow.share.get(), overflow.monthly),
+        (11, MicroUsd::MIN)
     );
 }
 
@@ -278,7 +335,7 @@ proptest! {
         let demand = &workload.demand.declared;
         let requests = demand.requests_per_month.expect("known").get() as f64;
         let load = demand.load.as_ref().expect("known").loads();
-        let cloud = [CLOUD, SECOND].map(|name| cost(&decision, name).monthly.get()).into_iter().min().expect("two");
+        let cloud = cost(&decision, CLOUD).monthly.get();
         let month_tokens = target.throughput[TIER].rate.get() as f64 / 1_000.0 * 730.0 * 3_600.0;
         let rent = |replicas: u32| {
             let idle = replicas.min(tier.free_devices.expect("known"));
