@@ -8,7 +8,7 @@ KUBE_CONTEXT ?=
 DEMO := cargo run --locked --quiet -p weir-tests --bin weir-demo --
 DEMO_FLAGS := $(if $(KUBE_CONTEXT),--kube-context $(KUBE_CONTEXT))
 
-.PHONY: demo demo-check demo-down test test-unit test-bundles test-cluster test-conformance test-fake-nodes test-e2e lint generated images cluster-up cluster-down toolchain help
+.PHONY: demo demo-check demo-down test test-unit test-bundles test-cluster test-conformance test-fake-nodes test-e2e lint generated components images cluster-up cluster-down toolchain help
 
 demo: toolchain ## Bring up a control plane, install Weir, serve a model, show a move to the cloud and back; stays up
 	$(DEMO) $(DEMO_FLAGS)
@@ -24,7 +24,10 @@ else
 	$(CLUSTER) check-clean
 endif
 
-test: test-unit test-cluster test-e2e ## Every test, the quickest first
+test: ## Every test, the quickest first
+	@# Unit tests leave processors idle at times, and what a cluster needs is built meanwhile.
+	$(MAKE) --jobs 2 --output-sync=line test-unit components
+	$(MAKE) test-cluster test-e2e
 
 test-unit: toolchain ## Unit and property tests of every crate
 	cargo test --locked --workspace --exclude weir-operator
@@ -61,6 +64,9 @@ generated: toolchain ## Fail if the committed CRDs are not what the types say
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
 	&& cargo run --locked --quiet -p weir-crds --bin weir-crdgen -- "$$folder" >/dev/null \
 	&& diff -ru crds/yaml "$$folder" && diff -ru charts/weir/files/crds "$$folder"
+
+components: ## Build and fetch what a cluster needs, unless the cache has it
+	nice -n 19 $(CLUSTER) build
 
 images: toolchain ## Build the images as archives, without docker, and print them
 	$(CLUSTER) images

@@ -2,7 +2,7 @@
 
 use super::{Context, Curve, Evaluated};
 use crate::cost::Mix;
-use crate::plan::{Doubt, OverflowCost};
+use crate::plan::{Candidate, Doubt, OverflowCost};
 use crate::snapshot::{Location, WorkloadInput};
 
 /// The external target that gateways send overflow to: the first of the spec that can serve. They spill to no substitute.
@@ -46,9 +46,9 @@ impl Overflow {
         };
         let candidate = &mut evaluated.candidate;
         let Some(price) = self.price else {
-            candidate
-                .doubts
-                .extend(candidate.cost.as_ref().map(|_| Doubt::OverflowPrice));
+            if candidate.cost.is_some() {
+                doubt_price(candidate);
+            }
             return evaluated;
         };
         let Some(mix) = Mix::new(curve.clone(), load, price) else {
@@ -69,9 +69,9 @@ impl Overflow {
                     share,
                     monthly: bill.to_micro_usd(),
                 });
-                candidate
-                    .doubts
-                    .extend(self.unsure.then_some(Doubt::OverflowPrice));
+                if self.unsure {
+                    doubt_price(candidate);
+                }
             }
             evaluated.exact = Some(exact);
             evaluated.warm_up = mix.curve().warm_up(base.replicas);
@@ -79,4 +79,9 @@ impl Overflow {
         evaluated.curve = Some(Curve::Mixed(Box::new(mix)));
         evaluated
     }
+}
+
+fn doubt_price(candidate: &mut Candidate) {
+    candidate.doubts.push(Doubt::OverflowPrice);
+    candidate.doubts.sort_unstable();
 }
