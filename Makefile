@@ -26,7 +26,7 @@ endif
 
 test: ## Every test, the quickest first
 	@# Unit tests leave processors idle at times, and what a cluster needs is built meanwhile.
-	$(MAKE) --jobs 2 --output-sync=line test-unit components
+	$(MAKE) --jobs 2 test-unit components
 	$(MAKE) test-cluster test-e2e
 
 test-unit: toolchain ## Unit and property tests of every crate
