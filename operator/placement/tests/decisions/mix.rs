@@ -99,6 +99,16 @@ fn the_dearer_the_cloud_the_more_replicas() {
     );
 }
 
+/// A replica that costs nothing and takes nothing over is none the cheaper for it.
+#[test]
+fn of_equal_costs_the_fewest_replicas_count() {
+    let mut snapshot = spilling(2_000_000, bursty());
+    snapshot.tiers.insert(TIER.to_owned(), tier("0"));
+    let decision = decided(&snapshot);
+    assert_eq!(candidate(&decision, LOCAL).replicas, Some(2));
+    assert_eq!(cost(&decision, LOCAL).overflow, None);
+}
+
 #[test]
 fn a_flat_load_that_fits_its_replicas_costs_what_they_do() {
     for spills in [true, false] {
