@@ -57,13 +57,12 @@ impl Overflow {
         let base = mix.base(requests);
         candidate.replicas = Some(base.replicas);
         if let Some(cost) = &mut candidate.cost {
-            let exact = mix.cost(base);
+            let exact = mix.cost(base.replicas, requests);
             cost.monthly = exact.to_micro_usd();
             cost.per_million_tokens = exact.per_million_tokens(figures);
             cost.basis = mix.curve().basis(base.replicas);
             cost.capacity_limited = base.limited;
-            if base.overflows() {
-                let (share, bill) = mix.overflow_of(base, requests);
+            if let Some((share, bill)) = mix.overflow_of(base.replicas, requests) {
                 cost.overflow = Some(OverflowCost {
                     target: self.target.clone(),
                     share,

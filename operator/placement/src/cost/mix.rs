@@ -24,21 +24,12 @@ pub(crate) struct Mix {
     price: u128,
 }
 
-/// Replicas, and how much goes to the external target.
+/// The cheapest number of replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Base {
     pub(crate) replicas: u32,
-    /// In shares of a request.
-    overflow: u128,
     /// Whether more replicas than the target may have would pay for themselves.
     pub(crate) limited: bool,
-}
-
-impl Base {
-    /// Whether anything goes to the external target.
-    pub(crate) fn overflows(&self) -> bool {
-        self.overflow > 0
-    }
 }
 
 impl Mix {
@@ -77,38 +68,29 @@ impl Mix {
         }
         Base {
             replicas: least,
-            overflow: self.overflow(least, requests),
             limited: least == self.replicas.max && pays(least),
         }
     }
 
-    /// What it costs where there are no more replicas than so many.
-    pub(crate) fn cost_within(&self, most: u32, requests: RequestsPerMonth) -> ExactCost {
-        let base = self.base(requests);
-        let replicas = base.replicas.min(most);
-        self.cost(Base {
-            replicas,
-            overflow: self.overflow(replicas, requests),
-            ..base
-        })
-    }
-
-    pub(crate) fn cost(&self, base: Base) -> ExactCost {
-        let bill = base.overflow.saturating_mul(self.price);
-        let cost = self.replicas.rent(base.replicas).saturating_add(bill);
+    /// What so many replicas cost, and the external target for what they leave.
+    pub(crate) fn cost(&self, replicas: u32, requests: RequestsPerMonth) -> ExactCost {
+        let bill = self.overflow(replicas, requests).saturating_mul(self.price);
+        let cost = self.replicas.rent(replicas).saturating_add(bill);
         ExactCost(cost).min(ExactCost::MOST)
     }
 
-    /// The share of the work that goes to the external target, and what it takes for it.
+    /// The share of the work that so many replicas leave to the external target, and what it takes for it; `None` when
+    /// they leave nothing.
     pub(crate) fn overflow_of(
         &self,
-        base: Base,
+        replicas: u32,
         requests: RequestsPerMonth,
-    ) -> (Percent, ExactCost) {
-        let whole = (u128::from(requests.get()) * SHARES as u128).max(1);
-        let bill = ExactCost(base.overflow.saturating_mul(self.price));
-        let percent = (base.overflow * 100 + whole / 2) / whole;
-        (Percent::clamped(percent), bill.min(ExactCost::MOST))
+    ) -> Option<(Percent, ExactCost)> {
+        let overflow = self.overflow(replicas, requests);
+        let whole = u128::from(requests.get()) * SHARES as u128;
+        let percent = (overflow * 100 + whole / 2).checked_div(whole)?;
+        let bill = ExactCost(overflow.saturating_mul(self.price)).min(ExactCost::MOST);
+        (overflow > 0).then_some((Percent::clamped(percent), bill))
     }
 
     /// What so many replicas leave to the external target, in shares of a request.

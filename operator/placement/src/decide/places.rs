@@ -149,7 +149,7 @@ impl<'a> Places<'a> {
         };
         let all = chosen.candidate.replicas?;
         let most = all.saturating_sub(takes.needed - takes.devices);
-        let cost = mix.cost_within(most, self.prepared.requests()?);
+        let cost = mix.cost(most, self.prepared.requests()?);
         Some(cost.to_micro_usd().get().into())
     }
 
