@@ -66,7 +66,7 @@ pub struct InferenceWorkloadSpec {
     /// How much operation the team will bear.
     #[serde(default)]
     pub operations: Operations,
-    /// Where the workload may run. The order breaks ties.
+    /// Where the workload may run. The order breaks ties, and is that of spill: the first external target that can serve takes it.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub targets: Vec<Target>,
@@ -466,7 +466,7 @@ pub struct Traffic {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Spillover {
-    /// Whether requests go to an external target while the local queue is longer than `queueWait`.
+    /// Whether requests go to an external target while the local queue is longer than `queueWait`. Once a day of hours is known, a local target is then costed and sized for the base of the work, with the external target's price for the rest (`status.decision.candidates[].overflow`).
     #[serde(default)]
     pub enabled: bool,
     /// Longest expected wait in the local queue. Default: 500ms.
