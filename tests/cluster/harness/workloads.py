@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 from .base import Failure, run, say, succeeds
@@ -97,7 +98,7 @@ def volume(namespace: str, claim: str, path: Path, size: str) -> str:
 
 
 def component(instance: Instance, name: str, action: str) -> None:
-    """Stop, start, restart, pause or resume one component: what tests of faults need."""
+    """Stop, start, restart, pause or resume one component: what tests of faults need. Returns when it is done."""
     home = instance.home
     process = home / "pid" / name
     if not process.exists():
@@ -109,10 +110,23 @@ def component(instance: Instance, name: str, action: str) -> None:
         stopped.touch()
     if action in ("stop", "restart"):
         succeeds(enter(instance, ["kill", "-KILL", number]))
+        # a killed process lives on for a moment, and the supervisor looks now and then
+        if action == "stop":
+            _wait_for(f"{name} has ended", lambda: not succeeds(enter(instance, ["kill", "-0", number])))
+        else:
+            _wait_for(f"{name} runs again", lambda: process.read_text() not in ("", number))
     elif action == "start":
         stopped.unlink(missing_ok=True)
     else:
         run(enter(instance, ["kill", {"pause": "-STOP", "resume": "-CONT"}[action], number]))
+
+
+def _wait_for(what: str, holds, timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not holds():
+        if time.monotonic() > deadline:
+            raise Failure(f"{what}: not after {timeout:.0f} s")
+        time.sleep(0.05)
 
 
 def dump(instance: Instance, folder: Path) -> None:
