@@ -8,7 +8,7 @@ KUBE_CONTEXT ?=
 DEMO := cargo run --locked --quiet -p weir-tests --bin weir-demo --
 DEMO_FLAGS := $(if $(KUBE_CONTEXT),--kube-context $(KUBE_CONTEXT))
 
-.PHONY: demo demo-check demo-down test test-unit test-bundles test-cluster test-conformance test-fake-nodes test-e2e lint generated components images cluster-up cluster-down toolchain help
+.PHONY: demo demo-check demo-down test test-unit test-bundles test-cluster test-e2e lint generated components images cluster-up cluster-down toolchain help
 
 demo: toolchain ## Bring up a control plane, install Weir, serve a model, show a move to the cloud and back; stays up
 	$(DEMO) $(DEMO_FLAGS)
@@ -25,9 +25,10 @@ else
 endif
 
 test: ## Every test, the quickest first
-	@# Unit tests leave processors idle at times, and what a cluster needs is built meanwhile.
+	@# Tests leave processors idle at times; what the next ones need is built meanwhile.
 	$(MAKE) --jobs 2 test-unit components
-	$(MAKE) test-cluster test-e2e
+	$(MAKE) --jobs 2 test-cluster images
+	$(MAKE) test-e2e
 
 test-unit: toolchain ## Unit and property tests of every crate
 	cargo test --locked --workspace --exclude weir-operator
@@ -40,15 +41,11 @@ test-bundles: toolchain ## Replays of recorded prices and traffic, which are no 
 
 test-cluster: toolchain ## Tests of what tests stand on: the cluster, the simulated API server against the real one, fake nodes
 	tests/cluster/selftest.py
-	cargo test --locked -p weir-tests --features e2e --test conformance --test fake_nodes --no-run
-	@# These wait, and the images that the scenarios need take the processors meanwhile.
-	$(MAKE) --jobs 3 --output-sync=line test-conformance test-fake-nodes images
-
-test-conformance test-fake-nodes: test-%: toolchain
-	cargo test --locked -p weir-tests --features e2e --test $(subst -,_,$*) -- --nocapture
+	cargo test --locked -p weir-tests --features e2e --test conformance --test fake_nodes -- --nocapture
 
 test-e2e: toolchain ## End-to-end scenarios on a real control plane
-	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=1 --show-output
+	@# They wait more than they work, and each thread has a cluster of its own.
+	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=2 --show-output
 
 lint: toolchain generated ## Formatting, clippy, generated files, the chart, syntax of scripts
 	cargo fmt --all --check
@@ -69,7 +66,7 @@ components: ## Build and fetch what a cluster needs, unless the cache has it
 	nice -n 19 $(CLUSTER) build
 
 images: toolchain ## Build the images as archives, without docker, and print them
-	$(CLUSTER) images
+	nice -n 19 $(CLUSTER) images
 
 cluster-up: ## Start a bare cluster; prints how to reach it
 	$(CLUSTER) up

@@ -365,4 +365,6 @@ class Accidents(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    # a script's background job ignores interrupts, and so would what it starts and wants to interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     unittest.main(verbosity=2)
