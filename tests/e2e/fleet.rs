@@ -65,9 +65,10 @@ async fn ready_then_quiet(world: &World) -> Result<()> {
         applied.as_secs_f64(),
         begun.elapsed().as_secs_f64()
     );
-    some_answer(world).await?;
     settled(world).await?;
-    quiet(world).await
+    quiet(world).await?;
+    // Only now, for what was asked is written into status at some time.
+    some_answer(world).await
 }
 
 async fn most_are_ready(world: &World, begun: Instant) -> Result<usize> {

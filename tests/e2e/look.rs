@@ -1,8 +1,7 @@
-//! Looking at what is in the cluster: conditions, events, engine pods, audit lines.
+//! Looking at what is in the cluster: conditions, engine pods, audit lines.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -20,27 +19,6 @@ pub fn condition<'a>(workload: &'a InferenceWorkload, type_: &str) -> Option<&'a
         .into_iter()
         .flatten()
         .find(|condition| condition.type_ == type_)
-}
-
-/// Notes of the events with this reason on a workload.
-pub async fn events(
-    stack: &Stack,
-    workload: &InferenceWorkload,
-    reason: &str,
-) -> Result<Vec<String>> {
-    let namespace = workload.namespace().context("a workload has a namespace")?;
-    let api: Api<Event> = Api::namespaced(stack.client.clone(), &namespace);
-    let uid = workload.uid();
-    let about = |event: &&Event| {
-        let regarding = event.regarding.as_ref();
-        event.reason.as_deref() == Some(reason) && regarding.is_some_and(|object| object.uid == uid)
-    };
-    let list = api.list(&ListParams::default()).await?;
-    Ok(list
-        .iter()
-        .filter(about)
-        .map(|event| event.note.clone().unwrap_or_default())
-        .collect())
 }
 
 /// Names and UIDs of the running engine pods of a namespace.

@@ -1,5 +1,6 @@
 //! Weir on a cluster: images, chart, fakes, the example objects. The demo and the scenarios share it.
 
+mod events;
 mod examples;
 mod fake_services;
 mod pki;

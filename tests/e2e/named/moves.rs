@@ -1,7 +1,6 @@
 //! Mixed cases in which the better side changes: each moves under load, without a failed request, and says why.
 
 use super::{apply, clear, decision, model, monthly, tier};
-use crate::look;
 use crate::market;
 use crate::world::{World, scenario};
 use anyhow::{Context, Result, ensure};
@@ -41,7 +40,7 @@ pub(super) async fn moved(
     );
     let ends = format!("from {from} to {to}");
     let told = wait::until("an event tells of the move", LIMIT, || async {
-        let told = look::events(&world.stack, &workload, "PlacementMoved").await?;
+        let told = world.stack.events(&workload, "PlacementMoved", 1).await?;
         let about = told.iter().find(|note| note.starts_with(&ends));
         Ok(about.cloned().ok_or(told))
     })

@@ -6,8 +6,6 @@ use crate::stack::{DEMO_NAMESPACE, PRICE_HIGH, PRICE_LOW, Stack};
 use crate::wait;
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -48,12 +46,12 @@ pub async fn a_price_moves_the_workload(stack: &Stack) -> Shown {
             entry.id, from, entry.to, entry.reason
         ));
     }
-    let moved = events(stack, &before, "PlacementMoved").await?;
-    ensure!(
-        moved.len() >= 2,
-        "two PlacementMoved events are expected: {moved:?}"
+    let moved = stack.events(&before, "PlacementMoved", 2).await?;
+    said.extend(
+        moved
+            .into_iter()
+            .map(|note| format!("event: PlacementMoved: {note}")),
     );
-    said.extend(moved.into_iter().map(|note| format!("event: {note}")));
     Ok(((), said))
 }
 
@@ -193,27 +191,4 @@ fn clean(seen: &Seen) -> Result<()> {
         "streams and whole answers are expected: {seen:#?}"
     );
     Ok(())
-}
-
-/// Notes of the events with this reason on the workload.
-pub(super) async fn events(
-    stack: &Stack,
-    workload: &InferenceWorkload,
-    reason: &str,
-) -> Result<Vec<String>> {
-    let api: Api<Event> = Api::namespaced(stack.client.clone(), DEMO_NAMESPACE);
-    let uid = workload.uid();
-    let list = api.list(&ListParams::default()).await?;
-    let about = |event: &&Event| {
-        event.reason.as_deref() == Some(reason)
-            && event
-                .regarding
-                .as_ref()
-                .is_some_and(|object| object.uid == uid)
-    };
-    Ok(list
-        .iter()
-        .filter(about)
-        .map(|event| format!("{reason}: {}", event.note.clone().unwrap_or_default()))
-        .collect())
 }
