@@ -14,6 +14,7 @@ use weir_crds::InferenceWorkload;
 use weir_crds::condition::types;
 use weir_tests::chat::Ask;
 use weir_tests::fake_nodes::{Fleet, FleetSpec};
+use weir_tests::stack::DEMO_NAMESPACE;
 
 const NAMESPACE: &str = "e2e-fleet";
 const WORKLOADS: usize = 200;
@@ -27,6 +28,15 @@ const TAINT: &str = "weir.test/fake";
 #[test]
 fn two_hundred_workloads_become_ready_and_then_nothing_is_written() {
     scenario("fleet", async |world| {
+        // What earlier scenarios asked of them is written into their status minutes later.
+        let examples = [
+            "-n",
+            DEMO_NAMESPACE,
+            "delete",
+            "inferenceworkloads",
+            "--all",
+        ];
+        world.kubectl(&examples)?;
         let engine = FakeEngine::start(world)?;
         let spec = FleetSpec {
             prefix: "fleet".into(),
