@@ -44,7 +44,6 @@ test-cluster: toolchain ## Tests of what tests stand on: the cluster, the simula
 	cargo test --locked -p weir-tests --features e2e --test conformance --test fake_nodes -- --nocapture
 
 test-e2e: toolchain ## End-to-end scenarios on a real control plane
-	@# One at a time: each thread has a cluster of its own, but the engine's measured speed decides, and two share the processors.
 	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=1 --show-output
 
 lint: toolchain generated ## Formatting, clippy, generated files, the chart, syntax of scripts

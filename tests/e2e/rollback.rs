@@ -111,7 +111,8 @@ async fn returns(world: &World) -> Result<()> {
             && newest.to == "local",
         "{newest:#?}"
     );
-    let told = stack.events(&workload, "MoveRolledBack", 1).await?;
+    let any = |notes: &[String]| !notes.is_empty();
+    let told = stack.events_until(&workload, "MoveRolledBack", any).await?;
     ensure!(
         told.len() == 1,
         "one MoveRolledBack event is expected: {told:?}"

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use weir_tests::load::{Load, Seen};
 use weir_tests::stack::{PRICE_HIGH, PRICE_LOW};
-use weir_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -39,12 +38,14 @@ pub(super) async fn moved(
         "{newest:#?}"
     );
     let ends = format!("from {from} to {to}");
-    let told = wait::until("an event tells of the move", LIMIT, || async {
-        let told = world.stack.events(&workload, "PlacementMoved", 1).await?;
-        let about = told.iter().find(|note| note.starts_with(&ends));
-        Ok(about.cloned().ok_or(told))
-    })
-    .await?;
+    let about = |note: &&String| note.starts_with(&ends);
+    let told = world
+        .stack
+        .events_until(&workload, "PlacementMoved", |notes| {
+            notes.iter().any(|note| about(&note))
+        })
+        .await?;
+    let told = told.iter().find(about).context("no event of the move")?;
     println!("{name}: {told}");
     Ok(())
 }

@@ -10,18 +10,16 @@ use std::time::Duration;
 use weir_crds::InferenceWorkload;
 
 /// An event is written after what it tells of, and beside it.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 impl Stack {
-    /// Notes of the events with this reason on a workload, once there are as many as `least`.
-    ///
-    /// # Errors
-    /// With the notes that there are, when there are fewer after half a minute.
-    pub async fn events(
+    /// Waits until the notes of the events with this reason on a workload are as `wanted` says; the error has the last
+    /// ones.
+    pub async fn events_until(
         &self,
         workload: &InferenceWorkload,
         reason: &str,
-        least: usize,
+        wanted: impl Fn(&[String]) -> bool,
     ) -> Result<Vec<String>> {
         let namespace = workload.namespace().context("a workload has a namespace")?;
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
@@ -31,14 +29,14 @@ impl Stack {
             event.reason.as_deref() == Some(reason)
                 && regarding.is_some_and(|object| object.uid == uid)
         };
-        wait::until(&format!("{least} events {reason}"), LIMIT, || async {
+        wait::until(&format!("events {reason}"), LIMIT, || async {
             let list = api.list(&ListParams::default()).await?;
             let notes: Vec<String> = list
                 .iter()
                 .filter(about)
                 .map(|event| event.note.clone().unwrap_or_default())
                 .collect();
-            Ok(if notes.len() >= least {
+            Ok(if wanted(&notes) {
                 Ok(notes)
             } else {
                 Err(notes)

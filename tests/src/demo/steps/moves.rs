@@ -46,7 +46,8 @@ pub async fn a_price_moves_the_workload(stack: &Stack) -> Shown {
             entry.id, from, entry.to, entry.reason
         ));
     }
-    let moved = stack.events(&before, "PlacementMoved", 2).await?;
+    let both = |notes: &[String]| notes.len() >= 2;
+    let moved = stack.events_until(&before, "PlacementMoved", both).await?;
     said.extend(
         moved
             .into_iter()
