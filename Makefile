@@ -44,7 +44,8 @@ test-cluster: toolchain ## Tests of what tests stand on: the cluster, the simula
 	cargo test --locked -p weir-tests --features e2e --test conformance --test fake_nodes -- --nocapture
 
 test-e2e: toolchain ## End-to-end scenarios on a real control plane
-	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=1 --show-output
+	@# They wait more than they work. Each thread has a cluster of its own, so their number does not follow the machine's.
+	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=2 --show-output
 
 lint: toolchain generated ## Formatting, clippy, generated files, the chart, syntax of scripts
 	cargo fmt --all --check

@@ -1,6 +1,6 @@
 //! Scenarios on a real control plane: `make test-e2e`. They fail, never skip, when it cannot start.
 //!
-//! All but `schema` share one cluster with Weir on it; each leaves it as it found it.
+//! All but `schema` take turns on clusters with Weir on them; each leaves its cluster as it found it.
 
 mod children;
 mod crash;

@@ -1,9 +1,10 @@
-//! One cluster with Weir on it, shared by the scenarios of this process, which take turns.
+//! Clusters with Weir on them, on which the scenarios of this process take turns.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use weir_crds::condition::{is_true, types};
@@ -32,13 +33,16 @@ struct Started {
     world: Result<World, String>,
 }
 
-static STARTED: OnceLock<Started> = OnceLock::new();
-static TURN: Mutex<()> = Mutex::new(());
+/// Those that no scenario has. They go with this process, for a static is never dropped.
+static FREE: Mutex<Vec<Started>> = Mutex::new(Vec::new());
+static NUMBER: AtomicU32 = AtomicU32::new(1);
 
-/// Runs a scenario on the shared cluster. What explains a failure is dumped into a folder that the message names.
+/// Runs a scenario on a cluster that it has to itself; one is started when none is free, so there are as many as there
+/// are test threads. What explains a failure is dumped into a folder that the message names.
 pub fn scenario(name: &str, work: impl AsyncFnOnce(&World) -> Result<()>) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let started = STARTED.get_or_init(start);
+    // Not in one expression: the lock would be held while one starts.
+    let taken = free().pop();
+    let started = taken.unwrap_or_else(start);
     let begun = Instant::now();
     let outcome = started.runtime.block_on(async {
         let world = started
@@ -53,6 +57,7 @@ pub fn scenario(name: &str, work: impl AsyncFnOnce(&World) -> Result<()>) {
             }
         }
     });
+    free().push(started);
     let took = begun.elapsed().as_secs_f64();
     match outcome {
         Ok(()) => println!("{name}: {took:.1} s"),
@@ -60,16 +65,20 @@ pub fn scenario(name: &str, work: impl AsyncFnOnce(&World) -> Result<()>) {
     }
 }
 
-/// The cluster goes with this process, for a static is never dropped.
+fn free() -> MutexGuard<'static, Vec<Started>> {
+    FREE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn start() -> Started {
     let runtime = Runtime::new().expect("a runtime can be started");
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let world = runtime
-        .block_on(install())
+        .block_on(install(&format!("e2e-{number}")))
         .map_err(|error| format!("{error:#}"));
     Started { runtime, world }
 }
 
-async fn install() -> Result<World> {
+async fn install(cluster: &str) -> Result<World> {
     let model = model()?;
     let images = build_images(&[])?;
     let options = UpOptions {
@@ -77,7 +86,7 @@ async fn install() -> Result<World> {
         control_plane_only: false,
         keep: false,
     };
-    let cluster = Cluster::up("e2e", options)?;
+    let cluster = Cluster::up(cluster, options)?;
     let stack = Stack::install_with(cluster, images, &VALUES).await?;
     let examples = Examples::read(&stack.fakes)?;
     examples.apply_fleet(&stack, &model)?;

@@ -2,13 +2,13 @@
 
 use super::observe;
 use super::operator::{self, Operator};
-use crate::market;
+use crate::market::{self, Price};
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,9 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// A move has ended when nothing was written for so long.
 const QUIET: Duration = Duration::from_secs(3);
 const MOST_HISTORY: usize = 10;
+/// So many times less is asked than of the example, at prices so many times higher: the same costs, and a peak that the
+/// engine can take however slow it is measured to be, which the compared decisions would tell.
+const DEARER: f64 = 10.0;
 
 /// Where the workload moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,11 +58,12 @@ impl Direction {
         }
     }
 
-    fn price(self) -> (f64, f64) {
-        match self {
+    fn price(self) -> Price {
+        let (input, output) = match self {
             Self::ToCloud => PRICE_LOW,
             Self::ToLocal => PRICE_HIGH,
-        }
+        };
+        (input * DEARER, output * DEARER)
     }
 }
 
@@ -326,10 +330,15 @@ fn one_more(before: &[HistoryEntry], after: &[HistoryEntry]) -> Result<HistoryEn
     Ok(first.clone())
 }
 
-/// The example workload `hybrid` at a quick pace, with a provider, prices and a policy of its own.
+/// The example workload `hybrid` at a quick pace and with less demand, and a provider, prices and a policy of its own.
 fn objects(world: &World) -> Result<Vec<Value>> {
-    let mut objects = market::objects(world, NAME, PRICE_HIGH)?;
+    let mut objects = market::objects(world, NAME, Direction::ToLocal.price())?;
     let mut workload = world.like("hybrid", WORKLOAD)?;
+    let requests = &mut workload["spec"]["demand"]["requestsPerMonth"];
+    let example = requests
+        .as_f64()
+        .context("the example declares its demand")?;
+    *requests = json!((example / DEARER).round() as u64);
     market::use_it(&mut workload["spec"], NAME);
     objects.push(workload);
     Ok(objects)
