@@ -16,6 +16,18 @@ impl QuantizedRows<'_> {
     pub(super) fn rows(&self) -> usize {
         self.q.len() / self.cols
     }
+
+    /// The integers of one row, and the scales and sums of its blocks.
+    #[inline(always)]
+    pub(super) fn row(&self, index: usize) -> (&[i8], &[f32], &[f32]) {
+        let blocks = self.cols / 32;
+        let of_row = index * blocks..(index + 1) * blocks;
+        (
+            &self.q[index * self.cols..][..self.cols],
+            &self.scales[of_row.clone()],
+            &self.sums[of_row],
+        )
+    }
 }
 
 /// Room for a number of rows, reused at every step.

@@ -28,7 +28,9 @@ impl Isa {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
             let avx512 = avx2
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
@@ -55,6 +57,12 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512-vnni",
         }
+    }
+
+    /// Whether AVX2 with FMA and F16C was detected, and nothing wider.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn has_avx2(self) -> bool {
+        self.0 == Level::Avx2
     }
 
     /// Whether AVX-512 with VNNI was detected.
