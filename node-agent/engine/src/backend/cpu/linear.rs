@@ -330,4 +330,28 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn tiles_with_avx2_have_the_bits_of_the_portable_form() {
+        let sets: Vec<Isa> = Isa::available()
+            .into_iter()
+            .filter(|isa| ["avx2", "portable"].contains(&isa.name()))
+            .collect();
+        for tensor_type in TensorType::ALL {
+            let group = LinearGroup::new(vec![Linear::new(matrix(tensor_type), true)]);
+            if !matches!(group.members[0].form, Form::Tiled(_)) {
+                continue;
+            }
+            let products = sets.iter().map(|isa| {
+                let input = input(15, *isa);
+                let mut got = vec![0f32; 15 * ROWS];
+                group.run(&mut ThreadPool::new(2), *isa, &input, &mut got, false);
+                got
+            });
+            let products: Vec<Vec<f32>> = products.collect();
+            for others in products.windows(2) {
+                assert_eq!(others[0], others[1], "{tensor_type:?}");
+            }
+        }
+    }
 }
