@@ -65,6 +65,8 @@ pub const MANAGER_AGENT: &str = "weir-node-agent";
 pub const ENGINE_PORT: u16 = 8000;
 /// Port of the Service in front of engine pods and of the gateway planes.
 pub const SERVICE_PORT: u16 = 80;
+/// Name of that port in the Service of a local target, and so in its EndpointSlices.
+pub const SERVICE_PORT_NAME: &str = "http";
 /// gRPC port of agents and gateways.
 pub const GRPC_PORT: u16 = 9443;
 

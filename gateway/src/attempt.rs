@@ -3,6 +3,7 @@
 use crate::body::ProxyBody;
 use crate::choose::Location;
 use crate::connect::full;
+use crate::engines::{Engines, Occupied};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Payload, WholeAnswer};
 use crate::headers::{QUEUE_WAIT, is_event_stream, towards_client};
@@ -24,6 +25,8 @@ use weir_openai::splice::{self, RequestHead};
 
 /// Bytes of a stream that are held at most while no content has come.
 const HELD_EVENTS: usize = 64 * 1024;
+/// Engines of one target that a request may be sent to when connecting fails.
+const ENGINES_TRIED: usize = 2;
 /// Bytes of a document that are held, so that a break in it can still be answered properly.
 pub const HELD_WHOLE: usize = 256 * 1024;
 
@@ -108,10 +111,7 @@ async fn answer(
     let deadline = Instant::now() + limit;
     let response = match timeout_at(deadline, send(gateway, exchange, call)).await {
         Err(_) => return Err(Failure::Timeout),
-        Ok(Err(None)) => return Err(Failure::Broken),
-        Ok(Err(Some(error))) if error.is_connect() => return Err(Failure::Connect),
-        Ok(Err(Some(_))) => return Err(Failure::Lost),
-        Ok(Ok(response)) => response,
+        Ok(sent) => sent?,
     };
     let (parts, body) = response.into_parts();
     hint(exchange, &parts.headers);
@@ -228,26 +228,16 @@ fn hint(exchange: &Exchange, headers: &HeaderMap) {
     }
 }
 
-/// `Err(None)` when the request cannot be put into words for this target.
 async fn send(
     gateway: &Gateway,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     call: &Call,
-) -> Result<Response<Incoming>, Option<ClientError>> {
+) -> Result<Response<Incoming>, Failure> {
     match &exchange.target().target {
-        Target::Local(address) => {
-            let body = splice::rewrite(&call.body, &call.head, None, call.operation.streams());
-            let uri = uri(
-                Scheme::HTTP,
-                address.authority(),
-                &format!("/v1{}", call.operation.path()),
-            )
-            .ok_or(None)?;
-            gateway
-                .local
-                .request(request(uri, call, body))
-                .await
-                .map_err(Some)
+        Target::Local(engines) => {
+            let (response, engine) = send_to_engine(gateway, engines, call).await?;
+            exchange.occupies(engine);
+            Ok(response)
         }
         #[cfg(feature = "cloud")]
         Target::External(permit) => {
@@ -259,13 +249,48 @@ async fn send(
                 call.operation.streams(),
             );
             let path = format!("{}{}", provider.base_path, call.operation.path());
-            let uri = uri(Scheme::HTTPS, &provider.authority, &path).ok_or(None)?;
+            let uri = uri(Scheme::HTTPS, &provider.authority, &path).ok_or(Failure::Broken)?;
             let mut request = request(uri, call, body);
             if let Some(key) = &provider.key {
                 request.headers_mut().insert(AUTHORIZATION, key.header());
             }
-            provider.client.request(request).await.map_err(Some)
+            provider.client.request(request).await.map_err(unsent)
         }
+    }
+}
+
+/// Where one engine cannot be connected to, another one of the same target is tried: nothing was sent yet.
+async fn send_to_engine(
+    gateway: &Gateway,
+    engines: &Engines,
+    call: &Call,
+) -> Result<(Response<Incoming>, Occupied), Failure> {
+    let body = splice::rewrite(&call.body, &call.head, None, call.operation.streams());
+    let path = format!("/v1{}", call.operation.path());
+    for _ in 0..engines.all().len().min(ENGINES_TRIED) {
+        let Some(engine) = engines.pick(std::time::Instant::now()) else {
+            break;
+        };
+        let uri = uri(Scheme::HTTP, engine.authority(), &path).ok_or(Failure::Broken)?;
+        let occupied = engine.occupy();
+        let request = request(uri, call, body.clone());
+        let failure = match gateway.local.request(request).await {
+            Ok(response) => return Ok((response, occupied)),
+            Err(error) => unsent(error),
+        };
+        engine.failed(std::time::Instant::now());
+        if !matches!(failure, Failure::Connect) {
+            return Err(failure);
+        }
+    }
+    Err(Failure::Connect)
+}
+
+fn unsent(error: ClientError) -> Failure {
+    if error.is_connect() {
+        Failure::Connect
+    } else {
+        Failure::Lost
     }
 }
 
@@ -278,6 +303,7 @@ fn request(uri: Uri, call: &Call, body: Bytes) -> Request<crate::connect::Upstre
     request
 }
 
+/// `None` when the request cannot be put into words for this target.
 fn uri(scheme: Scheme, authority: &Authority, path: &str) -> Option<Uri> {
     Uri::builder()
         .scheme(scheme)

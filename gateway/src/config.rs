@@ -23,9 +23,6 @@ pub struct Args {
     /// Address for the operator, which dials it with mutual TLS.
     #[arg(long, env = "WEIR_GRPC_LISTEN", default_value = "0.0.0.0:9443")]
     pub grpc_listen: SocketAddr,
-    /// DNS domain of the cluster.
-    #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
-    pub cluster_domain: String,
     /// Namespace of the Secrets with provider keys.
     #[cfg(feature = "cloud")]
     #[arg(

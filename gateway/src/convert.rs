@@ -1,17 +1,26 @@
 //! From the kinds of the API to what the index takes. The only place that knows both.
 
 use crate::choose::SpillPolicy;
+use crate::endpoints::{SliceId, SliceInput, TargetKey};
 use crate::index::{
     Egress, PlacementInput, TargetInput, TargetKind, Undecodable, WeightInput, WorkloadInput,
 };
 use crate::table::{FailoverPolicy, KeyHash, TrafficPolicy};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use weir_crds::InferenceWorkload;
+use weir_crds::names;
 use weir_crds::placement::Placement;
 use weir_crds::quantity;
 use weir_crds::workload::{self, FailoverTrigger, OnColdStart, Traffic};
+
+/// Label of EndpointSlices that says who keeps them.
+const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// The controller that makes them of Services.
+const SLICE_CONTROLLER: &str = "endpointslice-controller.k8s.io";
 
 /// Reads a workload. One whose values do not parse has no route, like one that does not decode.
 ///
@@ -129,4 +138,63 @@ fn traffic(traffic: &Traffic) -> Option<TrafficPolicy> {
             eject_for: quantity::duration(&traffic.failover.eject_for).ok()?,
         },
     })
+}
+
+/// Which EndpointSlices are followed: those of local targets that the cluster's own controller keeps. What somebody made
+/// by hand is not among them.
+pub fn engine_slices() -> String {
+    format!(
+        "{},{},{SLICE_MANAGED_BY}={SLICE_CONTROLLER}",
+        names::LABEL_WORKLOAD_UID,
+        names::LABEL_TARGET
+    )
+}
+
+/// Namespace and name of an EndpointSlice.
+pub fn slice_id(metadata: &ObjectMeta) -> Option<SliceId> {
+    Some((
+        metadata.namespace.as_deref()?.into(),
+        metadata.name.as_deref()?.into(),
+    ))
+}
+
+/// Reads an EndpointSlice: of its endpoints those that are pods, by the first of their addresses, as the API says they
+/// are to be read. `None` for one that is not of a local target.
+pub fn slice(object: &EndpointSlice) -> Option<SliceInput> {
+    let labels = object.metadata.labels.as_ref()?;
+    let key = TargetKey {
+        namespace: object.metadata.namespace.as_deref()?.into(),
+        uid: labels.get(names::LABEL_WORKLOAD_UID)?.as_str().into(),
+        label: labels.get(names::LABEL_TARGET)?.as_str().into(),
+    };
+    let mut slice = SliceInput {
+        key,
+        ready: Vec::new(),
+        ending: Vec::new(),
+    };
+    let ports = object.ports.iter().flatten();
+    let ports = ports.filter(|port| port.name.as_deref() == Some(names::SERVICE_PORT_NAME));
+    let port = ports
+        .filter_map(|port| u16::try_from(port.port?).ok())
+        .next();
+    let Some(port) = port else {
+        return Some(slice);
+    };
+    for endpoint in &object.endpoints {
+        let of_pod = endpoint.target_ref.as_ref();
+        let of_pod = of_pod.is_some_and(|target| target.kind.as_deref() == Some("Pod"));
+        let address = endpoint.addresses.first().and_then(|ip| ip.parse().ok());
+        let Some(address) = address.filter(|_| of_pod) else {
+            continue;
+        };
+        let address = SocketAddr::new(address, port);
+        let conditions = endpoint.conditions.clone().unwrap_or_default();
+        // The API has unknown read as ready.
+        if conditions.ready.unwrap_or(true) {
+            slice.ready.push(address);
+        } else if conditions.serving == Some(true) {
+            slice.ending.push(address);
+        }
+    }
+    Some(slice)
 }

@@ -1,6 +1,7 @@
 //! One request at one target, from sending to its end: whoever drops it first, it is counted once.
 
 use crate::choose::Reason;
+use crate::engines::Occupied;
 use crate::hub::unix_minute;
 use crate::meter::{Observation, Outcome};
 use crate::table::{RouteTarget, Target, Workload};
@@ -19,6 +20,7 @@ pub struct Exchange {
     started: Instant,
     request_bytes: u64,
     observation: Observation,
+    engine: Option<Occupied>,
     judged: bool,
     finished: bool,
 }
@@ -49,6 +51,7 @@ impl Exchange {
                 reason,
                 ..Observation::default()
             },
+            engine: None,
             judged: false,
             finished: false,
         }
@@ -62,6 +65,11 @@ impl Exchange {
     /// The target.
     pub fn target(&self) -> &RouteTarget {
         &self.workload.targets[self.index]
+    }
+
+    /// The engine that answers is busy with this until the end.
+    pub fn occupies(&mut self, engine: Occupied) {
+        self.engine = Some(engine);
     }
 
     /// Since the request was sent.
@@ -168,6 +176,7 @@ impl Exchange {
         }
         self.observation.outcome = outcome;
         self.observation.duration = self.started.elapsed();
+        self.engine = None;
         let target = self.target();
         target.state.ended();
         if !self.judged {

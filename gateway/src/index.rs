@@ -3,12 +3,11 @@
 mod named;
 
 use crate::choose::Location;
+use crate::endpoints::{Endpoints, TargetKey};
 #[cfg(feature = "cloud")]
 use crate::external::{EgressAllowed, ExternalPermit, Providers};
-use crate::state::WorkloadState;
-use crate::table::{
-    KeyHash, LocalAddress, RouteTable, RouteTarget, Target, TrafficPolicy, Uid, Workload,
-};
+use crate::state::{TargetState, WorkloadState};
+use crate::table::{KeyHash, RouteTable, RouteTarget, Target, TrafficPolicy, Uid, Workload};
 use named::Named;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -160,21 +159,23 @@ impl Entry {
 
 /// Everything that this plane knows of the cluster.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "cloud"), derive(Default))]
 pub struct Index {
-    domain: String,
     entries: BTreeMap<Uid, Entry>,
     deleted: BTreeSet<Uid>,
     deleted_order: VecDeque<Uid>,
+    /// Addresses of engines.
+    pub endpoints: Endpoints,
     /// Providers and their keys.
     #[cfg(feature = "cloud")]
     pub providers: Providers,
 }
 
 impl Index {
-    /// An empty index of a cluster with this DNS domain.
-    pub fn new(domain: impl Into<String>, #[cfg(feature = "cloud")] providers: Providers) -> Self {
+    /// An empty index.
+    pub fn new(#[cfg(feature = "cloud")] providers: Providers) -> Self {
         Self {
-            domain: domain.into(),
+            endpoints: Endpoints::default(),
             entries: BTreeMap::new(),
             deleted: BTreeSet::new(),
             deleted_order: VecDeque::new(),
@@ -288,6 +289,7 @@ impl Index {
                 .as_ref()
                 .map_or(0, |placement| placement.step),
             targets,
+            reachable: self.endpoints.ready(&input.namespace, &input.uid),
             traffic: input.traffic.clone(),
             state: Arc::clone(&entry.state),
         })
@@ -328,8 +330,8 @@ impl Index {
         weight: &WeightInput,
     ) -> Option<RouteTarget> {
         let named = Named::of(input, &weight.target)?;
-        let target = self.resolve(entry, input, &named)?;
         let state = entry.state.target(&weight.target);
+        let target = self.resolve(entry, input, &named, &state)?;
         let asleep = weight.asleep && target.location() == Location::Local;
         if asleep && state.has_answered() {
             state.fell_asleep();
@@ -349,13 +351,18 @@ impl Index {
         entry: &Entry,
         input: &WorkloadInput,
         named: &Named<'_>,
+        state: &TargetState,
     ) -> Option<Target> {
         let declared = named.declared;
         match &declared.kind {
             TargetKind::Local => {
-                let service = names::child_name(&input.name, named.name, &input.uid);
-                LocalAddress::of_service(&service, &input.namespace, &self.domain)
-                    .map(Target::Local)
+                let key = TargetKey {
+                    namespace: Arc::clone(&input.namespace),
+                    uid: Arc::clone(&input.uid),
+                    label: names::target_label(named.name).into(),
+                };
+                let addresses = self.endpoints.of(&key);
+                Some(Target::Local(state.engines_at(&addresses)))
             }
             #[cfg(feature = "cloud")]
             TargetKind::External { provider, model } => {

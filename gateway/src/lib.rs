@@ -15,6 +15,8 @@ pub mod choose;
 pub mod config;
 pub mod connect;
 pub mod convert;
+pub mod endpoints;
+pub mod engines;
 pub mod exchange;
 #[cfg(feature = "cloud")]
 pub mod external;

@@ -22,7 +22,7 @@ use weir_gateway::index::Index;
 use weir_gateway::proxy::Gateway;
 use weir_gateway::report::{COUNTERS_EVERY, Reporter};
 use weir_gateway::server::{self, ServerLimits};
-use weir_gateway::watch::{self, Shared, watch_workloads};
+use weir_gateway::watch::{self, Shared, watch_endpoints, watch_workloads};
 use weir_identity::{CertificateSource, Identity, RequestOptions, serve_tonic, server_config};
 use weir_proto::gateway_server::GatewayServer;
 
@@ -106,14 +106,11 @@ fn watches(
     client: &Client,
     hub: &Arc<Hub>,
 ) -> (Vec<BoxFuture<'static, ()>>, Reporter) {
-    let shared = Shared::new(
-        Index::new(&args.cluster_domain),
-        Arc::clone(hub),
-        &["workloads"],
-    );
+    let shared = Shared::new(Index::new(), Arc::clone(hub), &["workloads", "endpoints"]);
     let publisher = Arc::clone(&shared);
     let watching = vec![
-        watch_workloads(client.clone(), shared).boxed(),
+        watch_workloads(client.clone(), Arc::clone(&shared)).boxed(),
+        watch_endpoints(client.clone(), shared).boxed(),
         async move { publisher.publish_forever(|_| ()).await }.boxed(),
     ];
     (
@@ -134,11 +131,11 @@ fn watches(
     let providers = Providers::new(ExternalTimeouts {
         connect: args.limits.connect_external,
     });
-    let index = Index::new(&args.cluster_domain, providers);
+    let index = Index::new(providers);
     let shared = Shared::new(
         index,
         Arc::clone(hub),
-        &["workloads", "providers", "secrets"],
+        &["workloads", "endpoints", "providers", "secrets"],
     );
     let publisher = Arc::clone(&shared);
     let (rows, followed) = tokio::sync::watch::channel(Arc::default());
@@ -152,6 +149,7 @@ fn watches(
     let namespace = args.providers_namespace.clone();
     let watching = vec![
         watch_workloads(client.clone(), Arc::clone(&shared)).boxed(),
+        watch_endpoints(client.clone(), Arc::clone(&shared)).boxed(),
         external::watch_providers(client.clone(), Arc::clone(&shared), Arc::clone(hub)).boxed(),
         external::watch_secrets(client.clone(), namespace, shared, Arc::clone(hub)).boxed(),
         external::probe_forever(followed.clone()).boxed(),

@@ -49,13 +49,14 @@ impl gateway_server::Gateway for Reporter {
     }
 }
 
-type Step = (i64, Arc<str>, i64);
+/// What is in force for a workload: generation, decision, step, and the targets with a ready engine.
+type InForce = (i64, Arc<str>, i64, Vec<Arc<str>>);
 
 /// What one reader has been told.
 struct Session {
     source: Reporter,
     seq: u64,
-    acknowledged: BTreeMap<Uid, Step>,
+    acknowledged: BTreeMap<Uid, InForce>,
     counted: HashMap<Uid, u64>,
     /// Minutes up to and without this one were sent.
     minutes_before: u64,
@@ -155,22 +156,24 @@ impl Session {
     fn acknowledgements(&mut self, table: &RouteTable) -> Vec<Acknowledgement> {
         let mut rows = Vec::new();
         for workload in table.workloads() {
-            let step: Step = (
+            let now: InForce = (
                 workload.generation,
                 Arc::clone(&workload.decision_id),
                 workload.step,
+                workload.reachable.clone(),
             );
-            if self.acknowledged.get(&workload.uid) == Some(&step) {
+            if self.acknowledged.get(&workload.uid) == Some(&now) {
                 continue;
             }
             rows.push(Acknowledgement {
                 uid: workload.uid.to_string(),
-                generation: step.0,
-                decision_id: step.1.to_string(),
-                step: step.2,
+                generation: now.0,
+                decision_id: now.1.to_string(),
+                step: now.2,
                 removed: false,
+                reachable: now.3.iter().map(ToString::to_string).collect(),
             });
-            self.acknowledged.insert(Arc::clone(&workload.uid), step);
+            self.acknowledged.insert(Arc::clone(&workload.uid), now);
         }
         self.acknowledged.retain(|uid, _| {
             let present = table.by_uid(uid).is_some();

@@ -3,10 +3,12 @@
 use crate::breaker::{Breaker, Circuit};
 use crate::choose::Location;
 use crate::choose::Standing;
+use crate::engines::{Engines, Known};
 use crate::meter::{Counters, MinuteRing, Observation, ServedBy};
 use crate::swrr::Rotation;
 use crate::table::FailoverPolicy;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -140,6 +142,7 @@ impl Books {
 pub struct TargetState {
     breaker: Mutex<Breaker>,
     latency: Mutex<Latency>,
+    engines: Mutex<Known>,
     in_flight: AtomicU64,
     answered: AtomicBool,
 }
@@ -167,6 +170,16 @@ impl TargetState {
                 .then(|| self.queue_wait(now))
                 .flatten(),
         }
+    }
+
+    /// The engines of a local target at these addresses. With the first one the target is tried at once, whatever was
+    /// held against it while it had none.
+    pub fn engines_at(&self, addresses: &[SocketAddr]) -> Engines {
+        let mut known = lock(&self.engines);
+        if known.is_empty() && !addresses.is_empty() {
+            *lock(&self.breaker) = Breaker::default();
+        }
+        known.at(addresses)
     }
 
     /// Whether the target has answered since it was last asleep.
@@ -253,6 +266,7 @@ impl TargetState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::TrafficPolicy;
 
     #[test]
     fn the_wait_is_what_the_engine_says_while_that_is_fresh() {
@@ -284,6 +298,29 @@ mod tests {
                 .queue_wait(now)
                 .is_some_and(|wait| wait > Duration::from_millis(800))
         );
+    }
+
+    #[test]
+    fn a_target_that_failed_without_an_engine_is_tried_as_soon_as_it_has_one() {
+        let now = Instant::now();
+        let state = TargetState::default();
+        state.engines_at(&[]);
+        let policy = FailoverPolicy {
+            consecutive_failures: 1,
+            ..TrafficPolicy::default().failover
+        };
+        let ejected = || {
+            state
+                .standing(Location::Local, false, now)
+                .ejected
+                .is_some()
+        };
+        assert!(state.failed(Location::Local, &policy, now) && ejected());
+        state.engines_at(&[([10, 0, 0, 1], 8000).into()]);
+        assert!(!ejected());
+        state.failed(Location::Local, &policy, now);
+        state.engines_at(&[([10, 0, 0, 1], 8000).into(), ([10, 0, 0, 2], 8000).into()]);
+        assert!(ejected(), "one more engine is no reason to try again");
     }
 
     #[test]

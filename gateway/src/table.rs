@@ -1,10 +1,10 @@
 //! The routing table: what one request sees, whole and unchanging.
 
 use crate::choose::{Location, SpillPolicy};
+use crate::engines::Engines;
 #[cfg(feature = "cloud")]
 use crate::external::ExternalPermit;
 use crate::state::{TargetState, WorkloadState};
-use http::uri::Authority;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +80,8 @@ pub struct Workload {
     pub step: i64,
     /// The feasible targets, and no others.
     pub targets: Vec<RouteTarget>,
+    /// Labels of the local targets that have a ready engine, whether traffic goes to them or not.
+    pub reachable: Vec<Arc<str>>,
     /// When requests leave a target.
     pub traffic: TrafficPolicy,
     /// What lasts longer than a table: counters and the targets' standing.
@@ -104,8 +106,8 @@ pub struct RouteTarget {
 /// Where requests go. In the local plane's build there is one variant, and none that could name another place.
 #[derive(Debug)]
 pub enum Target {
-    /// A Service of this cluster.
-    Local(LocalAddress),
+    /// Engines of this cluster, those that are ready.
+    Local(Engines),
     /// A provider's API; only a proof that egress is allowed makes one.
     #[cfg(feature = "cloud")]
     External(ExternalPermit),
@@ -119,35 +121,6 @@ impl Target {
             #[cfg(feature = "cloud")]
             Self::External(_) => Location::External,
         }
-    }
-}
-
-/// The address of a local target's Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalAddress(Authority);
-
-impl LocalAddress {
-    /// The Service of a workload's target. Every part comes from Kubernetes names, so it names nothing outside.
-    pub fn of_service(service: &str, namespace: &str, domain: &str) -> Option<Self> {
-        let port = weir_crds::names::SERVICE_PORT;
-        // The last dot makes the name absolute: no search domain is tried first.
-        format!("{service}.{namespace}.svc.{domain}.:{port}")
-            .parse()
-            .ok()
-            .map(Self)
-    }
-
-    /// A listener on this machine's loopback.
-    pub fn of_loopback(port: u16) -> Self {
-        Self(
-            Authority::try_from(format!("127.0.0.1:{port}"))
-                .unwrap_or_else(|_| Authority::from_static("127.0.0.1")),
-        )
-    }
-
-    /// Host and port.
-    pub fn authority(&self) -> &Authority {
-        &self.0
     }
 }
 

@@ -6,6 +6,7 @@ use crate::hub::Hub;
 use crate::index::Index;
 use crate::state::lock;
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
@@ -93,16 +94,21 @@ impl Shared {
     }
 }
 
-/// Follows one kind for ever and hands its news on.
+/// Follows one kind, or those of it that a label selector takes, for ever and hands its news on.
 pub async fn follow<K>(
     api: Api<K>,
+    selector: Option<&str>,
     what: &'static str,
     hub: &Hub,
     mut handle: impl FnMut(Update<K>),
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let events = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS));
+    let config = watcher::Config {
+        label_selector: selector.map(str::to_owned),
+        ..watcher::Config::default()
+    };
+    let events = watcher(api, config.timeout(WATCH_SECONDS));
     let mut events = std::pin::pin!(events);
     let mut listing = Vec::new();
     let mut pause = FIRST_PAUSE;
@@ -158,7 +164,7 @@ fn is_answer(error: &watcher::Error) -> bool {
 pub async fn watch_workloads(client: Client, shared: Arc<Shared>) {
     let api: Api<DeserializeGuard<InferenceWorkload>> = Api::all(client);
     let hub = Arc::clone(&shared.hub);
-    follow(api, "workloads", &hub, |update| match update {
+    follow(api, None, "workloads", &hub, |update| match update {
         Update::Listed(objects) => {
             shared.change(|index| {
                 let mut listed = BTreeSet::new();
@@ -202,6 +208,39 @@ fn learn(index: &mut Index, object: &DeserializeGuard<InferenceWorkload>) -> boo
         );
     }
     index.apply(input)
+}
+
+/// Follows the engines of all namespaces.
+pub async fn watch_endpoints(client: Client, shared: Arc<Shared>) {
+    let api: Api<DeserializeGuard<EndpointSlice>> = Api::all(client);
+    let hub = Arc::clone(&shared.hub);
+    let selector = convert::engine_slices();
+    follow(api, Some(&selector), "endpoints", &hub, |update| {
+        let of = |object: &DeserializeGuard<EndpointSlice>| {
+            let slice = object.0.as_ref().ok().and_then(convert::slice);
+            Some((convert::slice_id(object.meta())?, slice))
+        };
+        match update {
+            Update::Listed(objects) => {
+                let listed = objects.iter().filter_map(of);
+                let listed = listed.filter_map(|(id, slice)| Some((id, slice?)));
+                let listed = listed.collect();
+                shared.change(|index| index.endpoints.replace(listed));
+                shared.listed("endpoints");
+            }
+            Update::Applied(object) => {
+                if let Some((id, slice)) = of(&object) {
+                    shared.change(|index| index.endpoints.set(id, slice));
+                }
+            }
+            Update::Deleted(object) => {
+                if let Some(id) = convert::slice_id(object.meta()) {
+                    shared.change(|index| index.endpoints.set(id, None));
+                }
+            }
+        }
+    })
+    .await;
 }
 
 /// Ends when nothing polls it; drives several watches at once.

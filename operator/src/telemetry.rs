@@ -107,6 +107,11 @@ impl Telemetry {
         self.state().gateways.counters_since(uid, target, step)
     }
 
+    /// Ready gateways of the plane that know the workload and have no engine of a local target, by name.
+    pub fn without_engine(&self, plane: Plane, uid: &str, target: &str) -> Vec<String> {
+        self.state().gateways.without_engine(plane, uid, target)
+    }
+
     /// Requests under way on a target; `None` while a gateway that may serve the workload is not connected.
     pub fn in_flight(&self, plane: Plane, uid: &str, target: &str) -> Option<u64> {
         self.state().gateways.in_flight(plane, uid, target)

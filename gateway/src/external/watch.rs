@@ -14,7 +14,7 @@ use weir_crds::InferenceProvider;
 pub async fn watch_providers(client: Client, shared: Arc<Shared>, hub: Arc<Hub>) {
     let api: Api<DeserializeGuard<InferenceProvider>> = Api::all(client);
     let mut known: BTreeMap<Arc<str>, Option<ProviderInput>> = BTreeMap::new();
-    follow(api, "providers", &hub, |update| {
+    follow(api, None, "providers", &hub, |update| {
         let (list, complete) = match update {
             Update::Listed(objects) => {
                 known.clear();
@@ -67,7 +67,7 @@ pub fn provider_input(provider: &InferenceProvider) -> Option<ProviderInput> {
 pub async fn watch_secrets(client: Client, namespace: String, shared: Arc<Shared>, hub: Arc<Hub>) {
     let api: Api<Secret> = Api::namespaced(client, &namespace);
     let mut known: BTreeMap<String, BTreeMap<String, Option<ApiKey>>> = BTreeMap::new();
-    follow(api, "secrets", &hub, |update| {
+    follow(api, None, "secrets", &hub, |update| {
         let (list, complete) = match update {
             Update::Listed(objects) => {
                 known.clear();

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use std::collections::BTreeSet;
 use weir_gateway::choose::Location;
+use weir_gateway::endpoints::{SliceInput, TargetKey};
 use weir_gateway::index::{
     Egress, Index, PlacementInput, TargetInput, TargetKind, Undecodable, WeightInput, WorkloadInput,
 };
@@ -22,7 +23,7 @@ const THEIRS: Egress = if cfg!(feature = "cloud") {
 
 #[cfg(not(feature = "cloud"))]
 fn index() -> Index {
-    Index::new("cluster.local")
+    Index::new()
 }
 
 #[cfg(feature = "cloud")]
@@ -40,7 +41,7 @@ fn index() -> Index {
         models: ["a", "b/c:free"].map(Into::into).into(),
     };
     providers.set_providers([("p".into(), Some(input))].into());
-    Index::new("cluster.local", providers)
+    Index::new(providers)
 }
 
 fn target(name: &str, kind: TargetKind) -> TargetInput {
@@ -109,22 +110,51 @@ fn a_workload_of_the_other_plane_is_not_here() {
     assert!(table.by_uid("u").is_none() && table.by_key(&[1; 32]).is_none());
 }
 
-#[test]
-fn a_local_target_is_its_service() {
-    let mut index = index();
-    index.apply(Ok(workload("0f9c2b1e-55aa", 1, 1, OURS)));
-    let table = index.build();
-    let route = &table.by_uid("0f9c2b1e-55aa").expect("a route").targets[0];
-    match &route.target {
-        weir_gateway::table::Target::Local(address) => {
-            assert_eq!(
-                address.authority().as_str(),
-                "chat-local-0f9c2b1e.ns.svc.cluster.local.:80"
-            );
+/// Engines of the first target.
+pub fn engines(table: &RouteTable, uid: &str) -> Vec<String> {
+    match &table.by_uid(uid).expect("a route").targets[0].target {
+        weir_gateway::table::Target::Local(engines) => {
+            let all = engines.all().iter();
+            all.map(|engine| engine.authority().to_string()).collect()
         }
         #[cfg(feature = "cloud")]
         other => panic!("{other:?}"),
     }
+}
+
+/// A slice with one engine.
+pub fn slice(namespace: &str, uid: &str, label: &str, last: u8) -> SliceInput {
+    SliceInput {
+        key: TargetKey {
+            namespace: namespace.into(),
+            uid: uid.into(),
+            label: label.into(),
+        },
+        ready: vec![([10, 0, 0, last], 8000).into()],
+        ending: Vec::new(),
+    }
+}
+
+#[test]
+fn a_local_target_is_its_engines_and_those_of_no_other_namespace_or_workload() {
+    let mut index = index();
+    let id = |name: &str| ("ns".into(), name.into());
+    index.apply(Ok(workload("u", 1, 1, OURS)));
+    let table = index.build();
+    assert!(engines(&table, "u").is_empty());
+    assert!(table.by_uid("u").expect("a route").reachable.is_empty());
+    let endpoints = &mut index.endpoints;
+    endpoints.set(id("forged"), Some(slice("other", "u", "local", 1)));
+    endpoints.set(id("another"), Some(slice("ns", "v", "local", 2)));
+    endpoints.set(id("elsewhere"), Some(slice("ns", "u", "there", 3)));
+    assert!(engines(&index.build(), "u").is_empty());
+    index
+        .endpoints
+        .set(id("own"), Some(slice("ns", "u", "local", 4)));
+    let table = index.build();
+    assert_eq!(engines(&table, "u"), ["10.0.0.4:8000"]);
+    let reachable = &table.by_uid("u").expect("a route").reachable;
+    assert_eq!(**reachable, ["local".into(), "there".into()]);
 }
 
 #[test]

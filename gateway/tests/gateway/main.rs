@@ -4,6 +4,8 @@
 mod access;
 mod cancel;
 mod drain;
+mod endpoints;
+mod engines;
 #[cfg(feature = "cloud")]
 mod failover;
 #[cfg(feature = "cloud")]

@@ -110,6 +110,29 @@ async fn a_stream_opens_with_everything_and_goes_on_with_what_changes() {
 }
 
 #[tokio::test]
+async fn a_target_that_has_an_engine_from_now_on_is_told_with_the_route_in_force() {
+    let hub = Arc::new(Hub::default());
+    let publish = |reachable: &[&str]| {
+        let reachable = reachable.iter().map(|label| Arc::from(*label)).collect();
+        let route = Route {
+            reachable,
+            ..Route::default()
+        };
+        hub.publish(RouteTable::new(vec![route.build()]));
+    };
+    publish(&[]);
+    let mut reports = watch(&hub).await;
+    let first = next(&mut reports).await.acknowledgements.remove(0);
+    assert!(first.reachable.is_empty());
+    publish(&["here", "there"]);
+    let second = next(&mut reports).await.acknowledgements.remove(0);
+    assert_eq!((second.step, second.reachable.len()), (first.step, 2));
+    publish(&["there"]);
+    let third = next(&mut reports).await.acknowledgements.remove(0);
+    assert_eq!(third.reachable, ["there"]);
+}
+
+#[tokio::test]
 async fn a_wake_up_is_told_at_once() {
     let workload = Route::default()
         .local("local", 100, closed_port().await)

@@ -1,5 +1,6 @@
 //! Models that stand in at a target of the spec, from the object to what a provider sees.
 
+use crate::index::{engines, slice};
 use rstest::rstest;
 use weir_gateway::index::{
     Egress, Index, PlacementInput, TargetInput, TargetKind, WeightInput, WorkloadInput,
@@ -51,7 +52,7 @@ fn routes(table: &RouteTable) -> Vec<String> {
 
 #[cfg(not(feature = "cloud"))]
 fn index() -> (Egress, Index) {
-    (Egress::Forbidden, Index::new("cluster.local"))
+    (Egress::Forbidden, Index::new())
 }
 
 #[cfg(feature = "cloud")]
@@ -60,29 +61,24 @@ fn index() -> (Egress, Index) {
     let providers = Providers::new(ExternalTimeouts {
         connect: std::time::Duration::from_secs(1),
     });
-    (Egress::Allowed, Index::new("cluster.local", providers))
+    (Egress::Allowed, Index::new(providers))
 }
 
 #[test]
-fn another_model_in_the_cluster_has_a_service_of_its_own() {
+fn another_model_in_the_cluster_has_engines_of_its_own() {
     let (egress, mut index) = index();
     let name = "here@org/Small:1";
-    index.apply(Ok(workload(
-        egress,
-        vec![local("here")],
-        &[(name, 100), ("here", 0)],
-    )));
+    let targets = vec![local("here")];
+    index.apply(Ok(workload(egress, targets, &[(name, 100), ("here", 0)])));
+    for (last, target) in [(1, name), (2, "here")] {
+        let label = weir_crds::names::target_label(target);
+        let of_target = slice("ns", UID, &label, last);
+        let id = ("ns".into(), target.into());
+        index.endpoints.set(id, Some(of_target));
+    }
     let table = index.build();
     assert_eq!(routes(&table), [name, "here"]);
-    let service = weir_crds::names::child_name("chat", name, UID);
-    let wanted = format!("{service}.ns.svc.cluster.local.:80");
-    match &table.by_uid(UID).expect("a route").targets[0].target {
-        weir_gateway::table::Target::Local(address) => {
-            assert_eq!(address.authority().as_str(), wanted);
-        }
-        #[cfg(feature = "cloud")]
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(engines(&table, UID), ["10.0.0.1:8000"]);
 }
 
 #[rstest]
@@ -139,7 +135,7 @@ mod in_the_cloud {
         let key = [("api-key".to_owned(), ApiKey::new(b"sk-provider"))].into();
         providers.set_secrets([("keys".to_owned(), key)].into());
         providers.set_providers([("p".into(), Some(declared))].into());
-        Index::new("cluster.local", providers)
+        Index::new(providers)
     }
 
     fn on_nano(targets: Vec<TargetInput>) -> WorkloadInput {

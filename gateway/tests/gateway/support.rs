@@ -8,6 +8,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -17,7 +18,7 @@ use weir_gateway::hub::Hub;
 use weir_gateway::proxy::Gateway;
 use weir_gateway::server::{Drained, ServerLimits, serve};
 use weir_gateway::state::WorkloadState;
-use weir_gateway::table::{LocalAddress, RouteTable, RouteTarget, Target, TrafficPolicy, Workload};
+use weir_gateway::table::{RouteTable, RouteTarget, Target, TrafficPolicy, Workload};
 
 pub use crate::upstream::{Step, Upstream, chunk, end, event, ok, stream, stream_head, whole};
 
@@ -33,6 +34,7 @@ pub struct Route {
     pub key: &'static str,
     pub step: i64,
     pub targets: Vec<RouteTarget>,
+    pub reachable: Vec<Arc<str>>,
     pub traffic: TrafficPolicy,
     pub state: Arc<WorkloadState>,
 }
@@ -44,6 +46,7 @@ impl Default for Route {
             key: KEY,
             step: 1,
             targets: Vec::new(),
+            reachable: Vec::new(),
             traffic: TrafficPolicy::default(),
             state: Arc::default(),
         }
@@ -51,8 +54,16 @@ impl Default for Route {
 }
 
 impl Route {
-    pub fn local(mut self, name: &str, weight: u32, port: u16) -> Self {
-        self.push(name, weight, Target::Local(LocalAddress::of_loopback(port)));
+    pub fn local(self, name: &str, weight: u32, port: u16) -> Self {
+        self.engines(name, weight, &[port])
+    }
+
+    /// A local target with an engine at each of these ports of loopback.
+    pub fn engines(mut self, name: &str, weight: u32, ports: &[u16]) -> Self {
+        let addresses: Vec<SocketAddr> =
+            ports.iter().map(|p| ([127, 0, 0, 1], *p).into()).collect();
+        let engines = self.state.target(name).engines_at(&addresses);
+        self.push(name, weight, Target::Local(engines));
         self
     }
 
@@ -84,6 +95,7 @@ impl Route {
             decision_id: "d-1".into(),
             step: self.step,
             targets: self.targets,
+            reachable: self.reachable,
             traffic: self.traffic,
             state: self.state,
         })

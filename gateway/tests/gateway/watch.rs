@@ -22,15 +22,16 @@ type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
 /// An API server with one kind: a list, and events on the open watch.
 #[derive(Clone, Default)]
-struct Api {
-    list: Arc<Mutex<Vec<Value>>>,
+pub struct Api {
+    pub list: Arc<Mutex<Vec<Value>>>,
     open: Arc<Mutex<Option<mpsc::UnboundedSender<Value>>>>,
     away: Arc<Mutex<bool>>,
     lists: Arc<Mutex<usize>>,
+    pub queries: Arc<Mutex<Vec<String>>>,
 }
 
 impl Api {
-    fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let answer = api.answer(request.uri().query().unwrap_or_default());
@@ -40,6 +41,7 @@ impl Api {
     }
 
     fn answer(&self, query: &str) -> Response<Answer> {
+        self.queries.lock().expect("lock").push(query.to_owned());
         if *self.away.lock().expect("lock") {
             let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "InternalError", "code": 500, "message": "away"});
             return response(StatusCode::INTERNAL_SERVER_ERROR, whole(&status));
@@ -59,7 +61,7 @@ impl Api {
         response(StatusCode::OK, StreamBody::new(frames).boxed_unsync())
     }
 
-    fn send(&self, kind: &str, object: Value) {
+    pub fn send(&self, kind: &str, object: Value) {
         let open = self.open.lock().expect("lock");
         open.as_ref()
             .expect("a watch")
@@ -72,7 +74,7 @@ impl Api {
         *self.open.lock().expect("lock") = None;
     }
 
-    fn is_watched(&self) -> bool {
+    pub fn is_watched(&self) -> bool {
         self.open
             .lock()
             .expect("lock")
@@ -124,15 +126,12 @@ fn start(api: &Api) -> Arc<Hub> {
     #[cfg(feature = "cloud")]
     let index = {
         use weir_gateway::external::{ExternalTimeouts, Providers};
-        Index::new(
-            "cluster.local",
-            Providers::new(ExternalTimeouts {
-                connect: std::time::Duration::from_secs(1),
-            }),
-        )
+        Index::new(Providers::new(ExternalTimeouts {
+            connect: std::time::Duration::from_secs(1),
+        }))
     };
     #[cfg(not(feature = "cloud"))]
-    let index = Index::new("cluster.local");
+    let index = Index::new();
     let shared = Shared::new(index, Arc::clone(&hub), &["workloads"]);
     tokio::spawn(watch_workloads(api.client(), Arc::clone(&shared)));
     tokio::spawn(async move { shared.publish_forever(|_| ()).await });

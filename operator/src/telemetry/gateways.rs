@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
+use weir_crds::names;
 use weir_placement::{HourHistory, Millis, ObservedDemand};
 use weir_proto::Circuit;
 
@@ -170,6 +171,21 @@ impl Gateways {
             return Acknowledged::All;
         }
         Acknowledged::Waiting(waiting)
+    }
+
+    /// Ready gateways of the plane that know the workload and have no engine of this target, by name. One that was not
+    /// heard says nothing.
+    pub fn without_engine(&self, plane: Plane, uid: &str, target: &str) -> Vec<String> {
+        let label = names::target_label(target);
+        let of_plane = self.pods.values().filter(|pod| pod.plane == plane);
+        of_plane
+            .filter(|pod| pod.ready)
+            .filter(|pod| {
+                let known = pod.live().and_then(|run| run.acknowledged.get(uid));
+                known.is_some_and(|known| !known.reachable.contains(&label))
+            })
+            .map(|pod| pod.name.clone())
+            .collect()
     }
 
     pub fn counters_since(&self, uid: &str, target: &str, step: i64) -> CounterSums {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::telemetry::gateways::pod::InForce;
 use serde_json::json;
+use std::collections::BTreeSet;
 use weir_proto::{Acknowledgement, Counters, GatewayReport, Minute, ProviderState, WakeUp};
 
 fn pod(uid: &str, plane: &str, ready: bool) -> Pod {
@@ -29,7 +30,7 @@ fn ack(uid: &str, generation: i64, step: i64) -> Acknowledgement {
         generation,
         decision_id: "d".into(),
         step,
-        removed: false,
+        ..Acknowledgement::default()
     }
 }
 
@@ -91,6 +92,44 @@ async fn a_step_is_acknowledged_when_every_ready_pod_has_a_state_at_least_as_new
     assert_eq!(
         gateways.acknowledged(Plane::Cloud, "other", (1, 1), false),
         waiting(&["a", "b"])
+    );
+}
+
+#[tokio::test]
+async fn a_gateway_that_knows_a_workload_says_which_targets_it_has_no_engine_of() {
+    let mut gateways = fleet(&[
+        ("a", true, Some((1, 1))),
+        ("b", true, Some((1, 1))),
+        ("c", false, Some((1, 1))),
+        ("d", true, None),
+    ]);
+    let without = |gateways: &Gateways, target: &str| {
+        let pods = gateways.without_engine(Plane::Cloud, "w", target);
+        pods.join(" ")
+    };
+    assert_eq!(without(&gateways, "here"), "gateway-a gateway-b");
+    let other = gateways.without_engine(Plane::Local, "w", "here");
+    assert!(other.is_empty(), "the other plane does not serve it");
+    let mut report = full("a", "b1");
+    (report.full, report.seq) = (false, 2);
+    report.acknowledgements = vec![Acknowledgement {
+        reachable: vec![
+            "here".into(),
+            names::target_label("here@org/m"),
+            String::new(),
+        ],
+        ..ack("w", 1, 1)
+    }];
+    let (_, changes) = send(&mut gateways, report);
+    assert_eq!(changes, [TelemetryChange::Workload("w".into())]);
+    assert_eq!(without(&gateways, "here"), "gateway-b");
+    assert_eq!(without(&gateways, "here@org/m"), "gateway-b");
+    assert_eq!(without(&gateways, "there"), "gateway-a gateway-b");
+    gateways.connected("b", false);
+    assert_eq!(
+        without(&gateways, "here"),
+        "",
+        "one that is not heard says nothing"
     );
 }
 
@@ -174,6 +213,7 @@ async fn acknowledgements_change_and_go_by_delta() {
         generation: 2,
         step: 6,
         decision_id: "d".into(),
+        reachable: BTreeSet::new(),
     };
     assert_eq!(run.acknowledged.get("w"), Some(&in_force));
     assert_eq!(run.acknowledged.get("v"), None);

@@ -273,6 +273,7 @@ fn traffic(
             errors: counters.errors,
             in_flight: telemetry.in_flight(plane, uid, &target),
             woken: telemetry.wake_requested(uid, &target),
+            without_engine: telemetry.without_engine(plane, uid, &target),
             ttft_p95: telemetry.ttft_p95(uid, &target),
         };
         (target, seen)

@@ -162,7 +162,7 @@ fn local(
     match reason.as_str() {
         "Serving" => Some(normal("ModelLoaded", message)),
         "Starting" => Some(normal("ModelLoading", message)),
-        "NoTraffic" => None,
+        "NoTraffic" | "EndpointPending" => None,
         "WaitingForGPU" => Some(warning("WaitingForGPU", message)),
         reason if is_load_failure(reason) => {
             Some(warning("ModelLoadFailed", format!("{reason}: {message}")))

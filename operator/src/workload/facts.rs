@@ -97,6 +97,8 @@ pub struct TargetTraffic {
     pub in_flight: Option<u64>,
     /// When a request last came for it while it had no ready replica.
     pub woken: Option<Timestamp>,
+    /// Ready gateways that have no engine of it, where it is local, by name.
+    pub without_engine: Vec<String>,
     /// Time to first token at the 95th percentile.
     pub ttft_p95: Option<Millis>,
 }

@@ -49,6 +49,8 @@ pub enum Reason {
     Unschedulable,
     /// Pods are starting.
     Starting,
+    /// Pods are ready, and a gateway has no endpoint of them yet.
+    EndpointPending,
 }
 
 impl Reason {
@@ -74,6 +76,7 @@ impl Reason {
             Self::InsufficientResources => "InsufficientResources",
             Self::Unschedulable => "Unschedulable",
             Self::Starting => "Starting",
+            Self::EndpointPending => "EndpointPending",
         }
     }
 
@@ -81,7 +84,11 @@ impl Reason {
     pub fn lasting(self) -> bool {
         !matches!(
             self,
-            Self::WaitingForGPU | Self::InsufficientResources | Self::ClaimPending | Self::Starting
+            Self::WaitingForGPU
+                | Self::InsufficientResources
+                | Self::ClaimPending
+                | Self::Starting
+                | Self::EndpointPending
         )
     }
 

@@ -107,6 +107,18 @@ fn local(facts: &Facts, target: &Target) -> Local {
         .and_then(|deployment| deployment.spec.as_ref()?.replicas)
         .unwrap_or(0);
     let ready = deployment.map_or(0, ready_replicas);
+    let seen = facts.traffic.targets.get(&target.name);
+    let unrouted = seen.filter(|seen| ready > 0 && !seen.without_engine.is_empty());
+    if let Some(seen) = unrouted {
+        return Local {
+            usable: Usable::No,
+            ready,
+            diagnosis: Some((
+                Reason::EndpointPending,
+                format!("{} has no endpoint of it", seen.without_engine.join(", ")),
+            )),
+        };
+    }
     let usable = if ready > 0 && ready >= wanted && is_current(deployment) {
         Usable::Yes
     } else if ready > 0 {
@@ -124,7 +136,7 @@ fn local(facts: &Facts, target: &Target) -> Local {
     }
 }
 
-/// Those that the Deployment calls available: ready for so long that its Service reaches them.
+/// Those that the Deployment calls available.
 fn ready_replicas(deployment: &Deployment) -> i32 {
     let status = deployment.status.as_ref();
     status

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use weir_crds::names;
 use weir_operator::ca::ClientKeyRoot;
 use weir_operator::cli::Settings;
 use weir_operator::context::Context;
@@ -34,6 +35,8 @@ pub struct Cluster {
 #[derive(Default)]
 pub struct Gateways {
     pub silent: AtomicBool,
+    /// They have no endpoint of any engine.
+    pub blind: AtomicBool,
     pub errors_on: Mutex<Option<String>>,
     /// None are there when an operator starts.
     pub absent: AtomicBool,
@@ -367,11 +370,14 @@ async fn acknowledge(api: SimApi, telemetry: Telemetry, gateways: Arc<Gateways>)
     let mut seq = 0;
     let mut known = Vec::new();
     loop {
-        let rows: Vec<Acknowledgement> = api
+        let mut rows: Vec<Acknowledgement> = api
             .objects(WORKLOADS, "")
             .iter()
             .filter_map(in_force)
             .collect();
+        if gateways.blind.load(Ordering::Relaxed) {
+            rows.iter_mut().for_each(|row| row.reachable.clear());
+        }
         if !gateways.silent.load(Ordering::Relaxed) && (rows != known || seq == 0) {
             seq += 1;
             let errors_on = gateways.errors_on.lock().expect("not poisoned").clone();
@@ -413,11 +419,19 @@ fn failing(row: &Acknowledgement, target: &str) -> Counters {
 
 fn in_force(workload: &Value) -> Option<Acknowledgement> {
     let placement = workload["status"].get("placement")?;
+    let names = |list: &Value, key: &str| -> Vec<String> {
+        let all = list.as_array().into_iter().flatten();
+        let all = all.filter_map(|each| each[key].as_str());
+        all.map(names::target_label).collect()
+    };
+    let mut reachable = names(&workload["spec"]["targets"], "name");
+    reachable.extend(names(&placement["weights"], "target"));
     Some(Acknowledgement {
         uid: workload["metadata"]["uid"].as_str()?.to_owned(),
         generation: placement["generation"].as_i64()?,
         decision_id: placement["decisionId"].as_str()?.to_owned(),
         step: placement["step"].as_i64()?,
         removed: false,
+        reachable,
     })
 }

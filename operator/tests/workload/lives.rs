@@ -191,6 +191,46 @@ async fn without_acknowledgements_a_move_stays_where_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_target_is_ready_when_its_gateways_have_an_endpoint_of_it() {
+    let cluster = Cluster::new(DEAR);
+    cluster.gateways.blind.store(true, Ordering::Relaxed);
+    let operator = cluster.operator("op").await;
+    cluster.api.seed(&private("private")).expect("seeds");
+    let waits = || cluster.condition("private", "LocalReady")["reason"] == "EndpointPending";
+    eventually("its pods are ready and nobody reaches them", waits).await;
+    let message = cluster.condition("private", "LocalReady")["message"].clone();
+    assert_eq!(message, "here: gateway-local has no endpoint of it");
+    assert!(cluster.is("private", "Ready", "False") && cluster.is("private", "Stalled", "False"));
+    assert_eq!(
+        cluster.condition("private", "Ready")["reason"],
+        "EndpointPending"
+    );
+    cluster.gateways.blind.store(false, Ordering::Relaxed);
+    eventually("it is reached", || cluster.is("private", "Ready", "True")).await;
+
+    cluster.api.seed(&hybrid("hybrid")).expect("seeds");
+    eventually("on the local target", || {
+        cluster.settled_on("hybrid", "here")
+    })
+    .await;
+    cluster.set_price(CHEAP);
+    eventually("on the cloud", || cluster.settled_on("hybrid", "cloud")).await;
+    eventually("asleep", || cluster.replicas("here") == Some(0)).await;
+    cluster.gateways.blind.store(true, Ordering::Relaxed);
+    cluster.set_price(DEAR);
+    eventually("the way back waits for an endpoint", || {
+        cluster.condition("hybrid", "LocalReady")["reason"] == "EndpointPending"
+    })
+    .await;
+    let placement = &cluster.workload("hybrid")["status"]["placement"];
+    assert_eq!(placement["phase"], "Preparing");
+    cluster.gateways.blind.store(false, Ordering::Relaxed);
+    eventually("back", || cluster.settled_on("hybrid", "here")).await;
+    operator.end().await;
+    cluster.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failing_child_has_a_reason_that_clears() {
     let cluster = Cluster::new(DEAR);
     cluster.deployments.set(

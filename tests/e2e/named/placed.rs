@@ -5,10 +5,8 @@ use crate::market;
 use crate::world::{World, scenario};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use std::time::Duration;
 use weir_crds::decision::Decision;
 use weir_tests::stack::PRICE_HIGH;
-use weir_tests::wait;
 
 const NAMESPACE: &str = "e2e-placed";
 /// Names the tier, the model, the market and its policy.
@@ -89,18 +87,12 @@ async fn holds(world: &World, case: &Case) -> Result<()> {
         "External"
     };
     let endpoint = world.stack.endpoint(NAMESPACE, &case.name).await?;
-    // kube-proxy learns of a pod after it is ready, on a busy machine seconds later. The cloud bridges that where it lost
-    // by its cost alone; where a gate keeps it out, it must not have answered even once.
-    let may_bridge = case.target == "local" && case.reason == "LowerCost";
-    let what = format!("{} answers from {}", case.name, case.target);
-    wait::until(&what, Duration::from_secs(30), || async {
-        let answer = ask(&endpoint, about).await?;
-        let there = answer.location == location && answer.target == case.target;
-        let bridged = may_bridge && answer.reason == "cold-start";
-        ensure!(there || bridged, "{}: {answer:#?}", case.name);
-        Ok(if there { Ok(()) } else { Err(answer) })
-    })
-    .await?;
+    let answer = ask(&endpoint, about).await?;
+    ensure!(
+        answer.location == location && answer.target == case.target,
+        "{}: {answer:#?}",
+        case.name
+    );
     println!("placed: {}: {}", case.name, decision.message);
     Ok(())
 }

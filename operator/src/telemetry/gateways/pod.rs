@@ -1,6 +1,6 @@
 //! One gateway pod: what the cluster says of it, and what its present run reported.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -46,6 +46,8 @@ pub(super) struct InForce {
     pub generation: i64,
     pub step: i64,
     pub decision_id: String,
+    /// Labels of the local targets that it has a ready engine for.
+    pub reachable: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -19,6 +19,8 @@ use crate::telemetry::streams::TelemetryChange;
 /// Rows that one gateway may have; what exceeds it is dropped.
 const MAX_ROWS: usize = 200_000;
 const MAX_IN_FLIGHT: u64 = 1_000_000;
+/// Targets of one workload that a gateway may name.
+const MAX_TARGETS: usize = 256;
 const MAX_UID: usize = 64;
 const MAX_NAME: usize = 253;
 const MAX_TEXT: usize = 512;
@@ -270,6 +272,12 @@ fn apply_acknowledgements(
             generation: row.generation,
             step: row.step,
             decision_id: cut(row.decision_id),
+            reachable: row
+                .reachable
+                .into_iter()
+                .filter(|label| is_name(label))
+                .take(MAX_TARGETS)
+                .collect(),
         });
         if known != now {
             changes.insert(TelemetryChange::Workload(row.uid.clone()));

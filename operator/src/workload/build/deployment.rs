@@ -27,9 +27,6 @@ const USER: i64 = 65_532;
 const TERMINATION_GRACE_SECONDS: i64 = 330;
 /// A model may take this long to load, at one probe every two seconds.
 const STARTUP_PROBES: i32 = 900;
-/// A pod is counted as available so long after it became ready, for a Service reaches it only once every node's proxy has
-/// its endpoint: kube-proxy writes at most once a second.
-const MIN_READY_SECONDS: i32 = 2;
 
 /// The Deployment of a local target.
 pub fn deployment(plan: &Plan<'_>) -> Result<Deployment, BuildError> {
@@ -43,7 +40,6 @@ pub fn deployment(plan: &Plan<'_>) -> Result<Deployment, BuildError> {
         metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(plan.replicas),
-            min_ready_seconds: Some(MIN_READY_SECONDS),
             revision_history_limit: Some(2),
             progress_deadline_seconds: Some(1_800),
             selector: LabelSelector {
@@ -171,7 +167,7 @@ fn container(plan: &Plan<'_>, path: &str, given: &PodTemplate) -> Result<Contain
         image_pull_policy: Some(plan.engine.pull_policy.clone()),
         args: Some(args(plan, path)?),
         ports: Some(vec![ContainerPort {
-            name: Some("http".to_owned()),
+            name: Some(names::SERVICE_PORT_NAME.to_owned()),
             protocol: Some("TCP".to_owned()),
             container_port: i32::from(names::ENGINE_PORT),
             ..ContainerPort::default()

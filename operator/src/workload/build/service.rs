@@ -16,7 +16,7 @@ pub fn service(workload: &InferenceWorkload, target: &str) -> Service {
             type_: Some("ClusterIP".to_owned()),
             selector: Some(labels::selector(uid, target)),
             ports: Some(vec![ServicePort {
-                name: Some("http".to_owned()),
+                name: Some(names::SERVICE_PORT_NAME.to_owned()),
                 protocol: Some("TCP".to_owned()),
                 port: i32::from(names::SERVICE_PORT),
                 target_port: Some(IntOrString::Int(i32::from(names::ENGINE_PORT))),
