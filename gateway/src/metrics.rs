@@ -50,6 +50,7 @@ pub fn render(hub: &Hub) -> String {
         );
     }
     requests(&mut page, &workloads);
+    engines(&mut page, &workloads);
     targets(&mut page, &workloads);
     page.0
 }
@@ -88,6 +89,22 @@ fn requests(page: &mut Page, workloads: &[&Arc<Workload>]) {
                 reason.as_str()
             );
             page.line("requests_total", &labels, count);
+        }
+    }
+}
+
+fn engines(page: &mut Page, workloads: &[&Arc<Workload>]) {
+    page.head(
+        "target_engines",
+        "gauge",
+        "Engine pods that requests for a local target can go to.",
+    );
+    for workload in workloads {
+        for target in &workload.targets {
+            if let Some(engines) = target.target.engines() {
+                let labels = format!(r#"{},target="{}""#, of(workload), target.name);
+                page.line("target_engines", &labels, engines.all().len());
+            }
         }
     }
 }

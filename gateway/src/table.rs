@@ -114,6 +114,15 @@ pub enum Target {
 }
 
 impl Target {
+    /// The engines of a local target.
+    pub fn engines(&self) -> Option<&Engines> {
+        match self {
+            Self::Local(engines) => Some(engines),
+            #[cfg(feature = "cloud")]
+            Self::External(_) => None,
+        }
+    }
+
     /// Where it is.
     pub fn location(&self) -> Location {
         match self {

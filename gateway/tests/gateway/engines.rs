@@ -54,6 +54,13 @@ async fn a_target_without_engines_is_starting_at_once_and_served_as_soon_as_it_h
     let state = route.state.clone();
     let server = Server::start_with(vec![route.build()], quick()).await;
     let mut wake_ups = server.hub.wake_ups();
+    let engines = || {
+        let page = weir_gateway::metrics::render(&server.hub);
+        let line = r#"weir_gateway_target_engines{namespace="ns",workload="chat",target="local"} "#;
+        let value = page.lines().find_map(|each| each.strip_prefix(line));
+        value.expect("a line for the target").to_owned()
+    };
+    assert_eq!(engines(), "0");
     let refused = async || -> Answer {
         let asked = Instant::now();
         let answer = server.post(CHAT).await;
@@ -79,4 +86,5 @@ async fn a_target_without_engines_is_starting_at_once_and_served_as_soon_as_it_h
         .hub
         .publish(weir_gateway::table::RouteTable::new(vec![workload]));
     assert_eq!(server.post(CHAT).await.status, 200);
+    assert_eq!(engines(), "1");
 }

@@ -112,14 +112,11 @@ fn a_workload_of_the_other_plane_is_not_here() {
 
 /// Engines of the first target.
 pub fn engines(table: &RouteTable, uid: &str) -> Vec<String> {
-    match &table.by_uid(uid).expect("a route").targets[0].target {
-        weir_gateway::table::Target::Local(engines) => {
-            let all = engines.all().iter();
-            all.map(|engine| engine.authority().to_string()).collect()
-        }
-        #[cfg(feature = "cloud")]
-        other => panic!("{other:?}"),
-    }
+    let target = &table.by_uid(uid).expect("a route").targets[0].target;
+    let engines = target.engines().expect("a local target").all().iter();
+    engines
+        .map(|engine| engine.authority().to_string())
+        .collect()
 }
 
 /// A slice with one engine.
