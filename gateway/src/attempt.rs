@@ -3,7 +3,7 @@
 use crate::body::ProxyBody;
 use crate::choose::Location;
 use crate::connect::full;
-use crate::engines::{Engines, Occupied};
+use crate::engines::Engines;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Payload, WholeAnswer};
 use crate::headers::{QUEUE_WAIT, is_event_stream, towards_client};
@@ -19,6 +19,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error as ClientError;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use weir_openai::splice::{self, RequestHead};
@@ -233,12 +234,9 @@ async fn send(
     exchange: &mut Exchange,
     call: &Call,
 ) -> Result<Response<Incoming>, Failure> {
-    match &exchange.target().target {
-        Target::Local(engines) => {
-            let (response, engine) = send_to_engine(gateway, engines, call).await?;
-            exchange.occupies(engine);
-            Ok(response)
-        }
+    let workload = Arc::clone(exchange.workload());
+    match &workload.targets[exchange.index()].target {
+        Target::Local(engines) => send_to_engine(gateway, engines, exchange, call).await,
         #[cfg(feature = "cloud")]
         Target::External(permit) => {
             let provider = permit.provider();
@@ -263,25 +261,25 @@ async fn send(
 async fn send_to_engine(
     gateway: &Gateway,
     engines: &Engines,
+    exchange: &mut Exchange,
     call: &Call,
-) -> Result<(Response<Incoming>, Occupied), Failure> {
+) -> Result<Response<Incoming>, Failure> {
     let body = splice::rewrite(&call.body, &call.head, None, call.operation.streams());
     let path = format!("/v1{}", call.operation.path());
-    for _ in 0..engines.all().len().min(ENGINES_TRIED) {
-        let Some(engine) = engines.pick(std::time::Instant::now()) else {
-            break;
-        };
+    let mut tries = engines.all().len().min(ENGINES_TRIED);
+    while let Some(engine) = engines.pick(std::time::Instant::now()) {
         let uri = uri(Scheme::HTTP, engine.authority(), &path).ok_or(Failure::Broken)?;
-        let occupied = engine.occupy();
+        exchange.occupies(engine.occupy());
         let request = request(uri, call, body.clone());
         let failure = match gateway.local.request(request).await {
-            Ok(response) => return Ok((response, occupied)),
+            Ok(response) => return Ok(response),
             Err(error) => unsent(error),
         };
-        engine.failed(std::time::Instant::now());
-        if !matches!(failure, Failure::Connect) {
+        tries -= 1;
+        if tries == 0 || !matches!(failure, Failure::Connect) {
             return Err(failure);
         }
+        exchange.engine_failed(std::time::Instant::now());
     }
     Err(Failure::Connect)
 }

@@ -4,20 +4,32 @@ use http::uri::Authority;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crate::state::lock;
 
-/// An engine that could not be reached is the last choice for this long; the cluster says within that time what became
-/// of it.
+/// An engine that failed is the last choice for this long, and for twice as long with every further failure in a row.
 const PASSED_OVER: Duration = Duration::from_secs(1);
+const LONGEST_PASSED_OVER: Duration = Duration::from_secs(30);
 
-/// What lasts longer than a table, for as long as the address is in it.
+/// What lasts longer than a table: for as long as the address is in the one in force, or a request is on it.
 #[derive(Debug, Default)]
 pub struct EngineState {
     in_flight: AtomicUsize,
-    failed: Mutex<Option<Instant>>,
+    passed_over: Mutex<Option<PassedOver>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PassedOver {
+    pause: Duration,
+    until: Instant,
+}
+
+impl EngineState {
+    fn is_passed_over(&self, now: Instant) -> bool {
+        lock(&self.passed_over).is_some_and(|passed| now < passed.until)
+    }
 }
 
 /// One engine.
@@ -33,26 +45,34 @@ impl Engine {
         &self.authority
     }
 
-    /// It could not be reached, or was lost before it answered.
-    pub fn failed(&self, now: Instant) {
-        *lock(&self.state.failed) = Some(now);
-    }
-
     /// Counts a request on it until the guard is dropped.
     pub fn occupy(&self) -> Occupied {
         self.state.in_flight.fetch_add(1, Ordering::Relaxed);
         Occupied(Arc::clone(&self.state))
-    }
-
-    fn is_passed_over(&self, now: Instant) -> bool {
-        let failed = *lock(&self.state.failed);
-        failed.is_some_and(|at| now.duration_since(at) < PASSED_OVER)
     }
 }
 
 /// A request that an engine has.
 #[derive(Debug)]
 pub struct Occupied(Arc<EngineState>);
+
+impl Occupied {
+    /// It could not be reached, or gave no proper answer.
+    pub fn failed(&self, now: Instant) {
+        let mut passed_over = lock(&self.0.passed_over);
+        let pause = passed_over.map_or(PASSED_OVER, |before| before.pause * 2);
+        let pause = pause.min(LONGEST_PASSED_OVER);
+        *passed_over = Some(PassedOver {
+            pause,
+            until: now + pause,
+        });
+    }
+
+    /// It answers.
+    pub fn answered(&self) {
+        *lock(&self.0.passed_over) = None;
+    }
+}
 
 impl Drop for Occupied {
     fn drop(&mut self) {
@@ -83,8 +103,9 @@ impl Engines {
         (0..count)
             .map(|offset| &self.all[turn.wrapping_add(offset) % count])
             .min_by_key(|engine| {
-                let busy = engine.state.in_flight.load(Ordering::Relaxed);
-                (engine.is_passed_over(now), busy)
+                let state = &engine.state;
+                let busy = state.in_flight.load(Ordering::Relaxed);
+                (state.is_passed_over(now), busy)
             })
     }
 }
@@ -92,27 +113,31 @@ impl Engines {
 /// The standing of a target's engines over tables.
 #[derive(Debug, Default)]
 pub struct Known {
-    states: BTreeMap<SocketAddr, Arc<EngineState>>,
+    states: BTreeMap<SocketAddr, Weak<EngineState>>,
+    present: usize,
     turn: Arc<AtomicUsize>,
 }
 
 impl Known {
-    /// Whether there is no engine.
+    /// Whether the last table had no engine.
     pub fn is_empty(&self) -> bool {
-        self.states.is_empty()
+        self.present == 0
     }
 
-    /// The engines at these addresses, with the standing that they had; others are forgotten.
+    /// The engines at these addresses, with the standing that they had; others are forgotten once no request is on them.
     pub fn at(&mut self, addresses: &[SocketAddr]) -> Engines {
-        let mut before = std::mem::take(&mut self.states);
+        self.states.retain(|_, state| state.strong_count() > 0);
         let engine = |address: &SocketAddr| {
             let authority = address.to_string().parse().ok()?;
-            let state = before.remove(address).unwrap_or_default();
-            self.states.insert(*address, Arc::clone(&state));
+            let known = self.states.get(address).and_then(Weak::upgrade);
+            let state = known.unwrap_or_default();
+            self.states.insert(*address, Arc::downgrade(&state));
             Some(Engine { authority, state })
         };
+        let all: Vec<Engine> = addresses.iter().filter_map(engine).collect();
+        self.present = all.len();
         Engines {
-            all: addresses.iter().filter_map(engine).collect(),
+            all,
             turn: Arc::clone(&self.turn),
         }
     }
@@ -144,24 +169,53 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_just_failed_is_the_last_choice() {
+    fn an_engine_that_failed_is_the_last_choice_ever_longer_until_it_answers() {
         let now = Instant::now();
         let mut known = Known::default();
         let engines = known.at(&[address(1), address(2)]);
-        let busy = engines.all[1].occupy();
-        engines.all[0].failed(now);
+        let _busy = engines.all[1].occupy();
+        let fails = || engines.all[0].occupy().failed(now);
+        fails();
         assert_eq!(picked(&engines, now), "10.0.0.2:8000");
         let later = known.at(&[address(1), address(2)]);
-        assert_eq!(
-            picked(&later, now),
-            "10.0.0.2:8000",
-            "a new table forgets nothing"
-        );
+        let remembered = picked(&later, now);
+        assert_eq!(remembered, "10.0.0.2:8000", "a new table forgets nothing");
         assert_eq!(picked(&engines, now + PASSED_OVER), "10.0.0.1:8000");
-        drop(busy);
+        fails();
+        assert_eq!(picked(&engines, now + PASSED_OVER), "10.0.0.2:8000");
+        assert_eq!(picked(&engines, now + PASSED_OVER * 2), "10.0.0.1:8000");
+        (0..20).for_each(|_| fails());
+        let at_last = now + LONGEST_PASSED_OVER;
+        assert_eq!(picked(&engines, at_last), "10.0.0.1:8000");
+        engines.all[0].occupy().answered();
+        assert_eq!(picked(&engines, now), "10.0.0.1:8000");
+    }
+
+    #[test]
+    fn a_lone_engine_is_always_chosen_and_an_absent_one_never() {
+        let now = Instant::now();
+        let mut known = Known::default();
         let alone = known.at(&[address(1)]);
+        alone.all[0].occupy().failed(now);
         assert_eq!(picked(&alone, now), "10.0.0.1:8000");
         assert!(known.at(&[]).pick(now).is_none() && known.is_empty());
+    }
+
+    #[test]
+    fn an_engine_that_comes_back_still_has_its_requests_and_one_that_had_none_begins_anew() {
+        let now = Instant::now();
+        let mut known = Known::default();
+        let engines = known.at(&[address(1), address(2)]);
+        let running = engines.all[0].occupy();
+        engines.all[1].occupy().failed(now);
+        drop(engines);
+        assert!(known.at(&[]).all().is_empty());
+        let engines = known.at(&[address(1), address(2)]);
+        for _ in 0..2 {
+            assert_eq!(picked(&engines, now), "10.0.0.2:8000");
+        }
+        drop((running, engines));
+        assert!(known.at(&[]).all().is_empty() && known.states.is_empty());
     }
 
     #[test]

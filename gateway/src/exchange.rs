@@ -4,7 +4,9 @@ use crate::choose::Reason;
 use crate::engines::Occupied;
 use crate::hub::unix_minute;
 use crate::meter::{Observation, Outcome};
-use crate::table::{RouteTarget, Target, Workload};
+#[cfg(feature = "cloud")]
+use crate::table::Target;
+use crate::table::{RouteTarget, Workload};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_openai::Usage;
@@ -62,14 +64,26 @@ impl Exchange {
         &self.workload
     }
 
+    /// Index of the target in the workload.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// The target.
     pub fn target(&self) -> &RouteTarget {
         &self.workload.targets[self.index]
     }
 
-    /// The engine that answers is busy with this until the end.
+    /// The request is about to be sent to this engine, which has it until the end.
     pub fn occupies(&mut self, engine: Occupied) {
         self.engine = Some(engine);
+    }
+
+    /// The engine that the request was sent to failed.
+    pub fn engine_failed(&self, now: Instant) {
+        if let Some(engine) = &self.engine {
+            engine.failed(now);
+        }
     }
 
     /// Since the request was sent.
@@ -86,6 +100,9 @@ impl Exchange {
         }
         self.judged = true;
         self.target().state.succeeded(ttft, Instant::now());
+        if let Some(engine) = &self.engine {
+            engine.answered();
+        }
         #[cfg(feature = "cloud")]
         if let Target::External(permit) = &self.target().target {
             permit.provider().health.succeeded(ttft);
@@ -126,10 +143,15 @@ impl Exchange {
 
     fn fail(&mut self, outcome: Outcome) {
         let now = Instant::now();
-        // A full queue is no fault of the target's health.
-        let busy =
-            outcome == Outcome::TooManyRequests && matches!(self.target().target, Target::Local(_));
-        if busy {
+        // Neither a full queue nor the want of an engine is a fault of the target's health; with the first engine it is
+        // tried at once.
+        let engines = self.target().target.engines();
+        let busy = outcome == Outcome::TooManyRequests && engines.is_some();
+        let none = engines.is_some_and(|engines| engines.all().is_empty());
+        if !busy {
+            self.engine_failed(now);
+        }
+        if busy || none {
             self.target().state.abandoned();
         } else if self.target().state.failed(
             self.observation.location,

@@ -29,6 +29,7 @@ pub struct Hub {
     /// Counts the tables that were put in force; 0 before the first.
     version: watch::Sender<u64>,
     synced_at: AtomicU64,
+    watches: Mutex<BTreeMap<&'static str, bool>>,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     wake_ups: broadcast::Sender<WakeUp>,
     draining: watch::Sender<bool>,
@@ -42,6 +43,7 @@ impl Default for Hub {
             table: ArcSwap::default(),
             version: watch::Sender::new(0),
             synced_at: AtomicU64::new(0),
+            watches: Mutex::default(),
             refusals: Mutex::default(),
             wake_ups: broadcast::Sender::new(WAKE_UPS_KEPT),
             draining: watch::Sender::new(false),
@@ -88,6 +90,16 @@ impl Hub {
             0 => None,
             at => Some(unix_now().as_secs().saturating_sub(at)),
         }
+    }
+
+    /// Whether the watch of a kind fails at present, so that what the table has of it may be old.
+    pub fn watches(&self, what: &'static str, fails: bool) {
+        lock(&self.watches).insert(what, fails);
+    }
+
+    /// Every kind that is watched, and whether its watch fails.
+    pub fn failing_watches(&self) -> BTreeMap<&'static str, bool> {
+        lock(&self.watches).clone()
     }
 
     /// A request was answered with an error before it had a target.

@@ -35,6 +35,15 @@ pub fn render(hub: &Hub) -> String {
         );
         page.line("table_age_seconds", "", age);
     }
+    page.head(
+        "watch_failing",
+        "gauge",
+        "1 while what the table has of this kind may be old, because its watch fails.",
+    );
+    for (kind, fails) in hub.failing_watches() {
+        let labels = format!(r#"kind="{kind}""#);
+        page.line("watch_failing", &labels, u8::from(fails));
+    }
     page.head("draining", "gauge", "1 while the gateway is stopping.");
     page.line("draining", "", u8::from(hub.is_draining()));
     page.head(

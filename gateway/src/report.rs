@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use weir_proto::gateway_server;
-use weir_proto::{Acknowledgement, Counters, GatewayReport, GatewayRequest, Minute};
+use weir_proto::{Acknowledgement, Counters, GatewayReport, GatewayRequest, Minute, Reachable};
 
 /// Counters are sent at most this often.
 pub const COUNTERS_EVERY: Duration = Duration::from_secs(1);
@@ -171,7 +171,9 @@ impl Session {
                 decision_id: now.1.to_string(),
                 step: now.2,
                 removed: false,
-                reachable: now.3.iter().map(ToString::to_string).collect(),
+                reachable: Some(Reachable {
+                    targets: now.3.iter().map(ToString::to_string).collect(),
+                }),
             });
             self.acknowledged.insert(Arc::clone(&workload.uid), now);
         }

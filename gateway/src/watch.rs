@@ -111,6 +111,7 @@ pub async fn follow<K>(
     let events = watcher(api, config.timeout(WATCH_SECONDS));
     let mut events = std::pin::pin!(events);
     let mut listing = Vec::new();
+    hub.watches(what, false);
     let mut pause = FIRST_PAUSE;
     let mut away = false;
     let mut answered = false;
@@ -121,6 +122,7 @@ pub async fn follow<K>(
             Err(error) => {
                 if !std::mem::replace(&mut away, true) {
                     tracing::warn!(what, %error, "watch failed; the last table stays in force");
+                    hub.watches(what, true);
                 }
                 // A server that comes back refuses a few times for different reasons; none of them is worth long pauses.
                 let answers = is_answer(&error);
@@ -138,6 +140,7 @@ pub async fn follow<K>(
             pause = FIRST_PAUSE;
             if std::mem::take(&mut away) {
                 tracing::info!(what, "watch recovered");
+                hub.watches(what, false);
             }
         }
         match event {

@@ -88,3 +88,21 @@ async fn a_target_without_engines_is_starting_at_once_and_served_as_soon_as_it_h
     assert_eq!(server.post(CHAT).await.status, 200);
     assert_eq!(engines(), "1");
 }
+
+#[tokio::test]
+async fn an_engine_that_fails_fast_draws_no_more_than_its_turn() {
+    let refusing = vec![Step::Send(
+        "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\n{}".into(),
+    )];
+    let (broken, good) = (
+        Upstream::always(refusing).await,
+        Upstream::always(ok()).await,
+    );
+    let route = Route::default().engines("local", 100, &[broken.port, good.port]);
+    let server = Server::start(vec![route.build()]).await;
+    assert_eq!(server.post(CHAT).await.status, 500, "the first turn is its");
+    for _ in 0..6 {
+        assert_eq!(server.post(CHAT).await.status, 200);
+    }
+    assert_eq!((broken.count(), good.count()), (1, 6));
+}

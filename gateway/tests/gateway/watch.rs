@@ -198,7 +198,13 @@ async fn the_last_table_stays_while_the_api_server_is_away() {
     eventually("a watch is open", || api.is_watched()).await;
     let version = *hub.versions().borrow();
 
+    let fails = || {
+        let page = weir_gateway::metrics::render(&hub);
+        page.contains("weir_gateway_watch_failing{kind=\"workloads\"} 1\n")
+    };
+    assert!(!fails());
     api.set_away(true);
+    eventually("it is told", fails).await;
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     assert_eq!(
         (step(&hub, "u1"), *hub.versions().borrow()),
@@ -210,4 +216,5 @@ async fn the_last_table_stays_while_the_api_server_is_away() {
     eventually("a watch is open again", || api.is_watched()).await;
     api.send("MODIFIED", object("u1", 1005, 3));
     eventually("news arrive again", || step(&hub, "u1") == Some(3)).await;
+    assert!(!fails());
 }

@@ -173,8 +173,8 @@ impl Gateways {
         Acknowledged::Waiting(waiting)
     }
 
-    /// Ready gateways of the plane that know the workload and have no engine of this target, by name. One that was not
-    /// heard says nothing.
+    /// Ready gateways of the plane that say they have no engine of this target, by name. One that is not heard, or does
+    /// not say, speaks against nothing.
     pub fn without_engine(&self, plane: Plane, uid: &str, target: &str) -> Vec<String> {
         let label = names::target_label(target);
         let of_plane = self.pods.values().filter(|pod| pod.plane == plane);
@@ -182,7 +182,8 @@ impl Gateways {
             .filter(|pod| pod.ready)
             .filter(|pod| {
                 let known = pod.live().and_then(|run| run.acknowledged.get(uid));
-                known.is_some_and(|known| !known.reachable.contains(&label))
+                let reachable = known.and_then(|known| known.reachable.as_ref());
+                reachable.is_some_and(|reachable| !reachable.contains(&label))
             })
             .map(|pod| pod.name.clone())
             .collect()

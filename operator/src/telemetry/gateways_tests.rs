@@ -1,7 +1,6 @@
 use super::*;
 use crate::telemetry::gateways::pod::InForce;
 use serde_json::json;
-use std::collections::BTreeSet;
 use weir_proto::{Acknowledgement, Counters, GatewayReport, Minute, ProviderState, WakeUp};
 
 fn pod(uid: &str, plane: &str, ready: bool) -> Pod {
@@ -107,20 +106,27 @@ async fn a_gateway_that_knows_a_workload_says_which_targets_it_has_no_engine_of(
         let pods = gateways.without_engine(Plane::Cloud, "w", target);
         pods.join(" ")
     };
+    assert_eq!(without(&gateways, "here"), "", "none of them says");
+    let mut seq = 1;
+    let mut says = |gateways: &mut Gateways, uid: &str, targets: &[&str]| {
+        seq += 1;
+        let mut report = full(uid, "b1");
+        (report.full, report.seq) = (false, seq);
+        let targets = targets.iter().map(|target| names::target_label(target));
+        let reachable = Some(weir_proto::Reachable {
+            targets: targets.collect(),
+        });
+        let row = ack("w", 1, 1);
+        report.acknowledgements = vec![Acknowledgement { reachable, ..row }];
+        send(gateways, report).1
+    };
+    for uid in ["a", "b", "c"] {
+        says(&mut gateways, uid, &[]);
+    }
     assert_eq!(without(&gateways, "here"), "gateway-a gateway-b");
     let other = gateways.without_engine(Plane::Local, "w", "here");
     assert!(other.is_empty(), "the other plane does not serve it");
-    let mut report = full("a", "b1");
-    (report.full, report.seq) = (false, 2);
-    report.acknowledgements = vec![Acknowledgement {
-        reachable: vec![
-            "here".into(),
-            names::target_label("here@org/m"),
-            String::new(),
-        ],
-        ..ack("w", 1, 1)
-    }];
-    let (_, changes) = send(&mut gateways, report);
+    let changes = says(&mut gateways, "a", &["here", "here@org/m", ""]);
     assert_eq!(changes, [TelemetryChange::Workload("w".into())]);
     assert_eq!(without(&gateways, "here"), "gateway-b");
     assert_eq!(without(&gateways, "here@org/m"), "gateway-b");
@@ -213,7 +219,7 @@ async fn acknowledgements_change_and_go_by_delta() {
         generation: 2,
         step: 6,
         decision_id: "d".into(),
-        reachable: BTreeSet::new(),
+        reachable: None,
     };
     assert_eq!(run.acknowledged.get("w"), Some(&in_force));
     assert_eq!(run.acknowledged.get("v"), None);

@@ -108,18 +108,10 @@ fn local(facts: &Facts, target: &Target) -> Local {
         .unwrap_or(0);
     let ready = deployment.map_or(0, ready_replicas);
     let seen = facts.traffic.targets.get(&target.name);
-    let unrouted = seen.filter(|seen| ready > 0 && !seen.without_engine.is_empty());
-    if let Some(seen) = unrouted {
-        return Local {
-            usable: Usable::No,
-            ready,
-            diagnosis: Some((
-                Reason::EndpointPending,
-                format!("{} has no endpoint of it", seen.without_engine.join(", ")),
-            )),
-        };
-    }
-    let usable = if ready > 0 && ready >= wanted && is_current(deployment) {
+    let without = seen.map_or_else(String::new, |seen| seen.without_engine.join(", "));
+    let usable = if ready > 0 && !without.is_empty() {
+        Usable::Unreached
+    } else if ready > 0 && ready >= wanted && is_current(deployment) {
         Usable::Yes
     } else if ready > 0 {
         Usable::Partly
@@ -128,7 +120,13 @@ fn local(facts: &Facts, target: &Target) -> Local {
     };
     let diagnosis = (wanted > 0 && usable != Usable::Yes)
         .then(|| failure::diagnose(deployment, &pods, &facts.children.mount_failures))
-        .flatten();
+        .flatten()
+        .filter(|(reason, _)| usable != Usable::Unreached || reason.lasting());
+    let pending = || {
+        let message = format!("{without} has no endpoint of it");
+        (usable == Usable::Unreached).then_some((Reason::EndpointPending, message))
+    };
+    let diagnosis = diagnosis.or_else(pending);
     Local {
         usable,
         ready,

@@ -17,7 +17,7 @@ use weir_operator::metrics::Metrics;
 use weir_operator::stores::Stores;
 use weir_operator::telemetry::Telemetry;
 use weir_operator::workload;
-use weir_proto::{Acknowledgement, Counters, GatewayReport, Minute};
+use weir_proto::{Acknowledgement, Counters, GatewayReport, Minute, Reachable};
 use weir_simapi::{FakeDeploymentController, SimApi};
 
 pub const WORKLOADS: &str = "inferenceworkloads.inference.weir.dev";
@@ -376,7 +376,8 @@ async fn acknowledge(api: SimApi, telemetry: Telemetry, gateways: Arc<Gateways>)
             .filter_map(in_force)
             .collect();
         if gateways.blind.load(Ordering::Relaxed) {
-            rows.iter_mut().for_each(|row| row.reachable.clear());
+            let none = Some(Reachable::default());
+            rows.iter_mut().for_each(|row| row.reachable = none.clone());
         }
         if !gateways.silent.load(Ordering::Relaxed) && (rows != known || seq == 0) {
             seq += 1;
@@ -424,14 +425,14 @@ fn in_force(workload: &Value) -> Option<Acknowledgement> {
         let all = all.filter_map(|each| each[key].as_str());
         all.map(names::target_label).collect()
     };
-    let mut reachable = names(&workload["spec"]["targets"], "name");
-    reachable.extend(names(&placement["weights"], "target"));
+    let mut targets = names(&workload["spec"]["targets"], "name");
+    targets.extend(names(&placement["weights"], "target"));
     Some(Acknowledgement {
         uid: workload["metadata"]["uid"].as_str()?.to_owned(),
         generation: placement["generation"].as_i64()?,
         decision_id: placement["decisionId"].as_str()?.to_owned(),
         step: placement["step"].as_i64()?,
         removed: false,
-        reachable,
+        reachable: Some(Reachable { targets }),
     })
 }

@@ -46,8 +46,8 @@ pub(super) struct InForce {
     pub generation: i64,
     pub step: i64,
     pub decision_id: String,
-    /// Labels of the local targets that it has a ready engine for.
-    pub reachable: BTreeSet<String>,
+    /// Labels of the local targets that it has a ready engine for, if it says.
+    pub reachable: Option<BTreeSet<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

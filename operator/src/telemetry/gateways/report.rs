@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_proto::{
-    Acknowledgement, Circuit, Counters, GatewayReport, Minute, ProviderState, WakeUp,
+    Acknowledgement, Circuit, Counters, GatewayReport, Minute, ProviderState, Reachable, WakeUp,
 };
 
 use super::hours::Heard;
@@ -272,12 +272,7 @@ fn apply_acknowledgements(
             generation: row.generation,
             step: row.step,
             decision_id: cut(row.decision_id),
-            reachable: row
-                .reachable
-                .into_iter()
-                .filter(|label| is_name(label))
-                .take(MAX_TARGETS)
-                .collect(),
+            reachable: row.reachable.map(labels),
         });
         if known != now {
             changes.insert(TelemetryChange::Workload(row.uid.clone()));
@@ -335,6 +330,13 @@ fn apply_providers(
         run.providers.insert(row.provider, now);
     }
     changes.extend(before.into_keys().map(TelemetryChange::Provider));
+}
+
+fn labels(reachable: Reachable) -> BTreeSet<String> {
+    let all = reachable.targets.into_iter();
+    all.filter(|label| is_name(label))
+        .take(MAX_TARGETS)
+        .collect()
 }
 
 fn is_uid(text: &str) -> bool {

@@ -142,6 +142,8 @@ pub enum Usable {
     Yes,
     /// A local target has not all of the replicas that are wished for, but some.
     Partly,
+    /// The replicas of a local target are ready, and a gateway has no endpoint of them.
+    Unreached,
     /// It cannot.
     #[default]
     No,

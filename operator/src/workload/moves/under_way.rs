@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use weir_crds::decision::HistoryEntry;
-use weir_crds::placement::{MoveInProgress, Phase, Placement};
+use weir_crds::placement::{Location, MoveInProgress, Phase, Placement};
 
 use super::compose::{Draft, compose, whole_seconds, whole_seconds_up};
 use super::going_back::{end_unprepared, go_back};
 use super::steady::earliest;
 use super::{
     ACK_TIMEOUT, Acknowledgement, Advance, DRAIN_SETTLE, MIN_REQUESTS, PREPARE_FAILURE_GRACE,
-    PREPARE_TIMEOUT, Transition, Usable, View, after, steady,
+    PREPARE_TIMEOUT, Transition, Usable, View, after, location, steady,
 };
 
 /// The new target is being deployed or woken up. No traffic depends on it yet.
@@ -27,11 +27,14 @@ pub(super) fn preparing(view: View<'_>, previous: &Placement) -> Advance {
     let seen = view.observed.target(&ongoing.to);
     if seen.usable == Usable::Yes {
         let old_serves = view.observed.target(&ongoing.from).usable != Usable::No;
-        return if old_serves {
-            shift(view, previous, ongoing, 0)
-        } else {
-            drain(view, previous, ongoing)
-        };
+        if !old_serves {
+            return drain(view, previous, ongoing);
+        }
+        // A gateway that is not heard may have no endpoint of a local target yet.
+        let heard = view.observed.acknowledged == Acknowledgement::All;
+        if heard || location(&view, &ongoing.to) == Location::External {
+            return shift(view, previous, ongoing, 0);
+        }
     }
     let started = ongoing.started.0;
     let give_up = after(started, PREPARE_TIMEOUT);

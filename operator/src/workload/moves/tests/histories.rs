@@ -11,7 +11,7 @@ const LOCALS: [&str; 2] = ["a", "b"];
 enum Happening {
     Time(u8),
     Acknowledge(usize),
-    Ready(usize, bool),
+    Ready(usize, Usable),
     Wish(usize, bool),
     Feasible(u8),
     InFlight(usize, u8),
@@ -27,7 +27,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         3 => (1_u8..30).prop_map(Time),
         4 => (0_usize..3).prop_map(Acknowledge),
-        2 => (0_usize..3, any::<bool>()).prop_map(|(at, ready)| Ready(at, ready)),
+        2 => (0_usize..3, prop::sample::select(vec![Usable::Yes, Usable::Unreached, Usable::No])).prop_map(|(at, ready)| Ready(at, ready)),
         2 => (0_usize..3, any::<bool>()).prop_map(|(at, moves)| Wish(at, moves)),
         1 => (0_u8..8).prop_map(Feasible),
         1 => (0_usize..3, 0_u8..3).prop_map(|(at, count)| InFlight(at, count)),
@@ -113,7 +113,7 @@ impl Run {
                 }
             }
             Happening::Ready(at, ready) => {
-                world.seen(ALL[at]).usable = if ready { Usable::Yes } else { Usable::No };
+                world.seen(ALL[at]).usable = ready;
             }
             Happening::Wish(at, moves) => self.wished = (at, moves),
             Happening::Feasible(mask) => self.feasible = mask,

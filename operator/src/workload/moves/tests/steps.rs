@@ -194,6 +194,37 @@ fn a_target_that_cannot_load_is_given_up_before_it_had_traffic() {
 }
 
 #[test]
+fn a_local_target_gets_traffic_when_every_gateway_is_heard_and_has_an_endpoint_of_it() {
+    let mut world = placed_on_a();
+    world.wish = wish(Some("b"), true, &ALL);
+    world.seen("b").usable = Usable::Unreached;
+    for _ in 0..100 {
+        world.pass(1);
+        assert_eq!(world.phase(), Phase::Preparing, "a gateway has no endpoint");
+    }
+    world.seen("b").usable = Usable::Yes;
+    world.observed.acknowledged = Acknowledgement::Waiting(vec!["gateway".into()]);
+    world.pass(1);
+    assert_eq!(world.phase(), Phase::Preparing, "a gateway is not heard");
+    world.observed.acknowledged = Acknowledgement::All;
+    world.pass(1);
+    assert_eq!(world.phase(), Phase::Canary);
+}
+
+#[test]
+fn an_endpoint_that_a_gateway_lacks_rolls_nothing_back_for_its_own_sake() {
+    let mut world = placed_on_a();
+    world.wish = wish(Some("b"), true, &ALL);
+    world.until(Phase::Canary);
+    world.seen("b").usable = Usable::Unreached;
+    world.pass(1);
+    assert_eq!(world.phase(), Phase::Canary);
+    world.seen("b").usable = Usable::No;
+    world.pass(1);
+    assert_eq!(world.phase(), Phase::RollingBack);
+}
+
+#[test]
 fn a_target_that_lost_its_right_is_left_at_once_and_released_after_acknowledgement() {
     let mut world = placed_on_a();
     world.seen("b").usable = Usable::No;

@@ -19,7 +19,10 @@ pub(super) fn ready(view: View<'_>, previous: &[Condition], findings: &[Finding]
     let Some(placement) = view.placement else {
         return Finding::new(type_, false, "NotPlaced", "no target was chosen yet");
     };
-    let serves = |target: &String| view.observation.observed.target(target).usable != Usable::No;
+    let serves = |target: &String| {
+        let usable = view.observation.observed.target(target).usable;
+        matches!(usable, Usable::Yes | Usable::Partly)
+    };
     if !carrying(placement).iter().any(serves) {
         let cause = match placement.location {
             Location::Local => fails(types::LOCAL_READY),
