@@ -9,8 +9,6 @@ use std::time::Duration;
 use weir_tests::load::{Load, Seen};
 use weir_tests::stack::{PRICE_HIGH, PRICE_LOW};
 
-const LIMIT: Duration = Duration::from_secs(60);
-
 pub(super) async fn load(world: &World, (namespace, name): (&str, &str)) -> Result<Load> {
     let endpoint = world.stack.endpoint(namespace, name).await?;
     Ok(Load::start(&endpoint, 2, Duration::from_millis(100)))
@@ -84,19 +82,7 @@ fn open_model_release_flips_cloud() {
     const WORKLOAD: (&str, &str) = ("e2e-model-release", NAME);
     scenario(NAME, async |world| {
         apply(world, WORKLOAD, vec![tier(NAME)], |_| ())?;
-        let on_the_cloud = |workload: &weir_crds::InferenceWorkload| {
-            let Some(status) = &workload.status else {
-                return false;
-            };
-            let placement = status.placement.as_ref();
-            // The placement is written first, by itself.
-            placement.is_some_and(|placement| placement.target == "cloud")
-                && status.decision.is_some()
-        };
-        world
-            .stack
-            .workload_until(WORKLOAD, "on the cloud", LIMIT, on_the_cloud)
-            .await?;
+        world.settled(WORKLOAD, "cloud").await?;
         let before = decision(world, WORKLOAD).await?;
         ensure!(before.reason == "OnlyFeasibleTarget", "{before:#?}");
         let load = load(world, WORKLOAD).await?;
