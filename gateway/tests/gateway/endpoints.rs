@@ -1,6 +1,6 @@
 //! Engines follow the cluster's EndpointSlices.
 
-use crate::support::eventually;
+use crate::support::{empty_index, eventually};
 use crate::watch::Api;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -90,15 +90,7 @@ async fn engines_come_and_go_with_the_slices_of_the_controller() {
     let listed = slice("a", 1, engine(1));
     api.list.lock().expect("lock").push(listed);
     let hub = Arc::new(Hub::default());
-    #[cfg(feature = "cloud")]
-    let index = {
-        use weir_gateway::external::{ExternalTimeouts, Providers};
-        let connect = std::time::Duration::from_secs(1);
-        Index::new(Providers::new(ExternalTimeouts { connect }))
-    };
-    #[cfg(not(feature = "cloud"))]
-    let index = Index::new();
-    let shared = Shared::new(index, Arc::clone(&hub), &["endpoints"]);
+    let shared = Shared::new(empty_index(), Arc::clone(&hub), &["endpoints"]);
     tokio::spawn(watch_endpoints(api.client(), Arc::clone(&shared)));
     let (publisher, seen) = (Arc::clone(&shared), Arc::new(Mutex::new(Vec::new())));
     let record = Arc::clone(&seen);

@@ -1,6 +1,7 @@
 //! Models that stand in at a target of the spec, from the object to what a provider sees.
 
 use crate::index::{engines, slice};
+use crate::support::empty_index;
 use rstest::rstest;
 use weir_gateway::index::{
     Egress, Index, PlacementInput, TargetInput, TargetKind, WeightInput, WorkloadInput,
@@ -50,18 +51,13 @@ fn routes(table: &RouteTable) -> Vec<String> {
     names.collect()
 }
 
-#[cfg(not(feature = "cloud"))]
 fn index() -> (Egress, Index) {
-    (Egress::Forbidden, Index::new())
-}
-
-#[cfg(feature = "cloud")]
-fn index() -> (Egress, Index) {
-    use weir_gateway::external::{ExternalTimeouts, Providers};
-    let providers = Providers::new(ExternalTimeouts {
-        connect: std::time::Duration::from_secs(1),
-    });
-    (Egress::Allowed, Index::new(providers))
+    let egress = if cfg!(feature = "cloud") {
+        Egress::Allowed
+    } else {
+        Egress::Forbidden
+    };
+    (egress, empty_index())
 }
 
 #[test]

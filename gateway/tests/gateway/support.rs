@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use weir_gateway::config::Limits;
 use weir_gateway::hub::Hub;
+use weir_gateway::index::Index;
 use weir_gateway::proxy::Gateway;
 use weir_gateway::server::{Drained, ServerLimits, serve};
 use weir_gateway::state::WorkloadState;
@@ -100,6 +101,20 @@ impl Route {
             state: self.state,
         })
     }
+}
+
+/// What a gateway of this plane knows at first.
+#[cfg(not(feature = "cloud"))]
+pub fn empty_index() -> Index {
+    Index::new()
+}
+
+/// What a gateway of this plane knows at first.
+#[cfg(feature = "cloud")]
+pub fn empty_index() -> Index {
+    use weir_gateway::external::{ExternalTimeouts, Providers};
+    let connect = Duration::from_secs(1);
+    Index::new(Providers::new(ExternalTimeouts { connect }))
 }
 
 /// A port that nobody listens on.

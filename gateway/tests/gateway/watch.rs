@@ -1,6 +1,6 @@
 //! Tables follow the API server, and stay when it is away.
 
-use crate::support::eventually;
+use crate::support::{empty_index, eventually};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request, Response, StatusCode};
@@ -15,7 +15,6 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use weir_gateway::hub::Hub;
-use weir_gateway::index::Index;
 use weir_gateway::watch::{Shared, watch_workloads};
 
 type Answer = UnsyncBoxBody<Bytes, Infallible>;
@@ -123,16 +122,7 @@ fn object(uid: &str, version: u64, step: i64) -> Value {
 
 fn start(api: &Api) -> Arc<Hub> {
     let hub = Arc::new(Hub::default());
-    #[cfg(feature = "cloud")]
-    let index = {
-        use weir_gateway::external::{ExternalTimeouts, Providers};
-        Index::new(Providers::new(ExternalTimeouts {
-            connect: std::time::Duration::from_secs(1),
-        }))
-    };
-    #[cfg(not(feature = "cloud"))]
-    let index = Index::new();
-    let shared = Shared::new(index, Arc::clone(&hub), &["workloads"]);
+    let shared = Shared::new(empty_index(), Arc::clone(&hub), &["workloads"]);
     tokio::spawn(watch_workloads(api.client(), Arc::clone(&shared)));
     tokio::spawn(async move { shared.publish_forever(|_| ()).await });
     hub

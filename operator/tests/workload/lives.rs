@@ -71,10 +71,8 @@ pub fn writes_of(cluster: &Cluster, actor: &str) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fall_of_the_price_moves_the_workload_to_the_cloud_and_a_rise_brings_it_back() {
-    let cluster = Cluster::new(DEAR);
-    let operator = cluster.operator("op").await;
+/// A hybrid workload begins in the cluster, and leaves it for the cloud when the price falls.
+async fn moves_to_the_cloud(cluster: &Cluster) {
     cluster.api.seed(&hybrid("hybrid")).expect("seeds");
     eventually("on the local target", || {
         cluster.settled_on("hybrid", "here")
@@ -83,6 +81,13 @@ async fn a_fall_of_the_price_moves_the_workload_to_the_cloud_and_a_rise_brings_i
     cluster.set_price(CHEAP);
     eventually("on the cloud", || cluster.settled_on("hybrid", "cloud")).await;
     eventually("asleep", || cluster.replicas("here") == Some(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fall_of_the_price_moves_the_workload_to_the_cloud_and_a_rise_brings_it_back() {
+    let cluster = Cluster::new(DEAR);
+    let operator = cluster.operator("op").await;
+    moves_to_the_cloud(&cluster).await;
     cluster.set_price(DEAR);
     eventually("back", || cluster.settled_on("hybrid", "here")).await;
     let history = cluster.workload("hybrid")["status"]["history"].clone();
@@ -208,14 +213,7 @@ async fn a_target_is_ready_when_its_gateways_have_an_endpoint_of_it() {
     cluster.gateways.blind.store(false, Ordering::Relaxed);
     eventually("it is reached", || cluster.is("private", "Ready", "True")).await;
 
-    cluster.api.seed(&hybrid("hybrid")).expect("seeds");
-    eventually("on the local target", || {
-        cluster.settled_on("hybrid", "here")
-    })
-    .await;
-    cluster.set_price(CHEAP);
-    eventually("on the cloud", || cluster.settled_on("hybrid", "cloud")).await;
-    eventually("asleep", || cluster.replicas("here") == Some(0)).await;
+    moves_to_the_cloud(&cluster).await;
     cluster.gateways.blind.store(true, Ordering::Relaxed);
     cluster.set_price(DEAR);
     eventually("the way back waits for an endpoint", || {
