@@ -20,6 +20,11 @@ use serde::{Deserialize, Serialize};
     cel,
     printcolumn(name = "GPUs", type_ = "integer", json_path = ".status.deviceCount"),
     printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.accelerators.state"
+    ),
+    printcolumn(
         name = "Model",
         type_ = "string",
         json_path = ".status.devices[0].model"
@@ -35,6 +40,12 @@ use serde::{Deserialize, Serialize};
         json_path = ".status.cpu.utilizationPercent"
     ),
     printcolumn(name = "Driver", type_ = "string", json_path = ".status.driverVersion"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.accelerators.reason",
+        priority = 1
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -60,7 +71,13 @@ pub struct GPUNodeStatus {
     /// When the agent last changed this status; it does so on material change alone, at most once a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated: Option<Time>,
-    /// How many GPUs and MIG slices there are.
+    /// Whether the node's accelerators can be measured, and why not. Each device has its own besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerators: Option<Measurement>,
+    /// NVIDIA devices that the kernel shows on the PCI bus, whether the driver answers for them or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed_devices: Option<i32>,
+    /// How many GPUs and MIG slices there are, those that were lost among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_count: Option<i32>,
     /// Mean utilization of the GPUs in percent, in steps of ten; absent where it cannot be read.
@@ -76,16 +93,64 @@ pub struct GPUNodeStatus {
     pub cpu: Option<Cpu>,
 }
 
+/// Whether something can be measured, and why not.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Measurement {
+    /// What is known.
+    pub state: MeasurementState,
+    /// Why it is not Measured, in one CamelCase word group such as UtilizationUnsupported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// The reason in words, with what mends it where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub message: Option<String>,
+}
+
+/// What is known of an accelerator, or of all of a node.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeasurementState {
+    /// Of a device: its utilization is read. Of a node: that of one device at least.
+    Measured,
+    /// The devices work as far as is known, and the agent cannot read how busy they are: there is no library in its pod,
+    /// the driver gives no utilization of MIG slices, a permission is missing. It stays so until somebody changes
+    /// something, so decisions go on without the figure.
+    NotMeasurable,
+    /// The devices do not answer, or the driver and its library do not fit together: no new replica can count on them.
+    Lost,
+    /// Of a node alone: there is no sign of an accelerator.
+    Absent,
+}
+
+impl MeasurementState {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Measured => "Measured",
+            Self::NotMeasurable => "NotMeasurable",
+            Self::Lost => "Lost",
+            Self::Absent => "Absent",
+        }
+    }
+}
+
 /// A GPU or a MIG slice.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
-    /// UUID of the device, as the driver gives it.
+    /// UUID of the device as the driver gives it, or index:N for one that the driver counts and gives no UUID of.
     pub uuid: String,
     /// Product name, as the driver gives it.
     pub model: String,
-    /// Memory of the device in bytes.
-    pub memory_bytes: i64,
+    /// Memory of the device in bytes; absent where it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<i64>,
+    /// Whether the device can be measured, and why not. One that was lost stays in the list until it returns or the agent
+    /// starts anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measurement: Option<Measurement>,
     /// CUDA compute capability, such as 9.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute_capability: Option<String>,

@@ -4,8 +4,10 @@ pub mod admin;
 pub mod cpu;
 mod cuda;
 pub mod gpu;
+pub mod measurement;
 pub mod metrics;
 pub mod node_object;
+mod pci;
 pub mod sampler;
 pub mod sanitize;
 pub mod scrape;
@@ -58,6 +60,9 @@ pub struct TelemetryArgs {
     /// Where the proc file system of the host is mounted.
     #[arg(long, default_value = "/proc")]
     pub proc_root: PathBuf,
+    /// Where the kernel's tree of devices is mounted.
+    #[arg(long, default_value = "/sys")]
+    pub sys_root: PathBuf,
     /// NVIDIA's management library; a node without it has no devices to report.
     #[arg(long, default_value = "libnvidia-ml.so.1")]
     pub nvml_library: PathBuf,
@@ -111,7 +116,7 @@ pub async fn run(args: TelemetryArgs, shutdown: CancellationToken) -> Result<(),
     let metrics = Arc::new(Metrics::new().map_err(TelemetryError::Metrics)?);
     let sources: Vec<Box<dyn source::Source>> = vec![
         Box::new(cpu::CpuSource::new(&args.proc_root)),
-        Box::new(gpu::GpuSource::new(&args.nvml_library)),
+        Box::new(gpu::GpuSource::new(&args.nvml_library, &args.sys_root)),
     ];
     // Twice per report, so that every report carries a newer sample than the one before.
     let period = args.interval / 2;

@@ -52,7 +52,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
     match admin.sampler.latest() {
         Latest::Starting => (StatusCode::SERVICE_UNAVAILABLE, "no sample yet\n").into_response(),
         Latest::Fresh(_) => "ok\n".into_response(),
-        Latest::Stuck => "ok, but the sampler is stuck\n".into_response(),
+        Latest::Stuck(_) => "ok, but the sampler is stuck\n".into_response(),
     }
 }
 

@@ -7,6 +7,7 @@ use prometheus::{
 };
 use weir_identity::{CertificateSource, HandshakeCounters};
 
+use super::measurement;
 use super::sampler::Latest;
 use super::sanitize::DropReason;
 
@@ -19,6 +20,7 @@ pub struct Metrics {
     scrapes: IntCounterVec,
     object_writes: IntCounterVec,
     stuck: IntGauge,
+    accelerators: GaugeVec,
     node: GaugeVec,
     device: GaugeVec,
     handshakes: IntCounterVec,
@@ -63,6 +65,11 @@ impl Metrics {
             "result",
         )?;
         let handshakes = counters("handshakes_total", "TLS handshakes by result.", "result")?;
+        let accelerators = gauges(
+            "accelerators",
+            "Whether the node's accelerators can be measured, and why not; 1 for what holds.",
+            &["state", "reason"],
+        )?;
         let node = gauges(
             "node_reading",
             "Readings of the node by quantity.",
@@ -85,7 +92,7 @@ impl Metrics {
         for vector in [&dropped, &scrapes, &object_writes, &handshakes] {
             registry.register(Box::new(vector.clone()))?;
         }
-        for vector in [&node, &device, &certificate] {
+        for vector in [&accelerators, &node, &device, &certificate] {
             registry.register(Box::new(vector.clone()))?;
         }
         Ok(Self {
@@ -96,6 +103,7 @@ impl Metrics {
             scrapes,
             object_writes,
             stuck,
+            accelerators,
             node,
             device,
             handshakes,
@@ -162,7 +170,18 @@ impl Metrics {
     fn set_readings(&self, latest: &Latest) {
         self.node.reset();
         self.device.reset();
-        self.stuck.set(i64::from(*latest == Latest::Stuck));
+        self.accelerators.reset();
+        let stuck = matches!(latest, Latest::Stuck(_));
+        self.stuck.set(i64::from(stuck));
+        let accelerators = match latest {
+            Latest::Starting => None,
+            Latest::Stuck(last) => Some(measurement::while_stuck(last.as_deref())),
+            Latest::Fresh(sample) => measurement::of_node(&sample.reading),
+        };
+        if let Some(known) = accelerators {
+            let labels = [known.state.as_str(), known.reason.as_deref().unwrap_or("")];
+            self.accelerators.with_label_values(&labels).set(1.0);
+        }
         let Latest::Fresh(sample) = latest else {
             return;
         };

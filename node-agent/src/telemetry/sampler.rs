@@ -30,8 +30,8 @@ pub enum Latest {
     Starting,
     /// A sample taken within the deadline.
     Fresh(Arc<Sample>),
-    /// No sample within the deadline: nothing is known.
-    Stuck,
+    /// No sample within the deadline: nothing is known but what the last one showed the node to have.
+    Stuck(Option<Arc<Sample>>),
 }
 
 impl Sampler {
@@ -72,7 +72,7 @@ impl Sampler {
         let last = latest.as_ref().map_or(Duration::ZERO, |s| s.taken);
         let overdue = now.saturating_sub(last) > self.shared.deadline;
         match latest {
-            _ if overdue => Latest::Stuck,
+            last if overdue => Latest::Stuck(last),
             Some(sample) => Latest::Fresh(sample),
             None => Latest::Starting,
         }
@@ -108,7 +108,7 @@ fn sample_until_stopped(
     }
 }
 
-/// Reads every source; one that panics is not asked again.
+/// Reads every source; one that panics is not asked again, and what it leaves to be said is said in its place.
 fn read_all(sources: &mut Vec<Box<dyn Source>>, metrics: &Metrics) -> Reading {
     let mut whole = Reading::default();
     sources.retain_mut(
@@ -120,16 +120,35 @@ fn read_all(sources: &mut Vec<Box<dyn Source>>, metrics: &Metrics) -> Reading {
             Err(_) => {
                 tracing::error!(source = source.name(), "source panicked and is given up");
                 metrics.dropped(DropReason::SourceFailed);
-                false
+                let left = source.given_up();
+                let silent = left == Reading::default();
+                merge(&mut whole, left.clone());
+                *source = Box::new(GivenUp(left));
+                !silent
             }
         },
     );
     whole
 }
 
+/// In the place of a source that panicked.
+struct GivenUp(Reading);
+
+impl Source for GivenUp {
+    fn name(&self) -> &'static str {
+        "given up"
+    }
+
+    fn read(&mut self) -> Reading {
+        self.0.clone()
+    }
+}
+
 fn merge(whole: &mut Reading, part: Reading) {
     whole.cpu = whole.cpu.take().or(part.cpu);
     whole.devices.extend(part.devices);
+    whole.unmeasured = whole.unmeasured.take().or(part.unmeasured);
+    whole.installed_devices = whole.installed_devices.or(part.installed_devices);
     whole.driver_version = whole.driver_version.take().or(part.driver_version);
     whole.cuda_version = whole.cuda_version.take().or(part.cuda_version);
 }
@@ -137,6 +156,7 @@ fn merge(whole: &mut Reading, part: Reading) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::measurement::Unmeasured;
     use crate::telemetry::source::CpuValues;
     use std::sync::mpsc;
 
@@ -200,11 +220,42 @@ mod tests {
         assert_eq!(sampler.latest(), Latest::Starting);
         allow.send(()).unwrap();
         wait_for(&sampler, |l| matches!(l, Latest::Fresh(_)));
-        wait_for(&sampler, |l| *l == Latest::Stuck);
+        wait_for(&sampler, |l| matches!(l, Latest::Stuck(Some(_))));
         allow.send(()).unwrap();
         wait_for(&sampler, |l| matches!(l, Latest::Fresh(_)));
         sampler.stop();
         drop(allow);
+    }
+
+    /// Panics, and leaves something to be said.
+    struct Failing;
+
+    impl Source for Failing {
+        fn name(&self) -> &'static str {
+            "failing"
+        }
+
+        fn read(&mut self) -> Reading {
+            panic!("a driver gave garbage");
+        }
+
+        fn given_up(&self) -> Reading {
+            Reading {
+                unmeasured: Some(Unmeasured::not_answering()),
+                ..Reading::default()
+            }
+        }
+    }
+
+    #[test]
+    fn source_that_panicked_is_not_taken_for_one_that_has_nothing() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let mut sources: Vec<Box<dyn Source>> = vec![Box::new(Failing)];
+        for _ in 0..2 {
+            let reading = read_all(&mut sources, &metrics);
+            assert_eq!(reading.unmeasured, Some(Unmeasured::not_answering()));
+        }
+        assert_eq!(metrics.dropped_count(DropReason::SourceFailed), 1);
     }
 
     #[test]

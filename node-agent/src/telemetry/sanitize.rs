@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::measurement::{Reason, Unmeasured};
 use super::source::{CpuValues, DeviceValues, Reading};
 
 /// Above what any device has, below the garbage that drivers are known to give (2^47).
@@ -91,6 +92,8 @@ impl Sanitizer {
         let reading = Reading {
             cpu: reading.cpu.map(|values| self.cpu(values)),
             devices: self.devices(reading.devices),
+            unmeasured: reading.unmeasured,
+            installed_devices: reading.installed_devices,
             driver_version: reading.driver_version.map(|text| cut(&text)),
             cuda_version: reading.cuda_version.map(|text| cut(&text)),
         };
@@ -121,9 +124,12 @@ impl Sanitizer {
         let total = self.count(device.memory_total_bytes, 1, MAX_DEVICE_MEMORY);
         let used = self.count(device.memory_used_bytes, 0, MAX_DEVICE_MEMORY);
         let (total, used) = self.pair(total, used);
+        let utilization = self.number(device.utilization_percent, 0.0, 100.0);
+        let dropped = device.utilization_percent.is_some() && utilization.is_none();
         DeviceValues {
             model: cut(&device.model),
-            utilization_percent: self.number(device.utilization_percent, 0.0, 100.0),
+            utilization_percent: utilization,
+            unmeasured: device.unmeasured.or_else(|| dropped.then(implausible)),
             memory_total_bytes: total,
             memory_used_bytes: used,
             power_watts: self.number(device.power_watts, 0.0, MAX_POWER_WATTS),
@@ -188,6 +194,11 @@ impl Sanitizer {
             other => other,
         }
     }
+}
+
+fn implausible() -> Unmeasured {
+    let message = "the driver gave a utilization that is no percentage";
+    Unmeasured::new(Reason::ImplausibleValue, message)
 }
 
 fn cut(text: &str) -> String {
@@ -259,6 +270,9 @@ mod tests {
     ) {
         let mut device = healthy();
         let mut expected = healthy();
+        if field == 0 {
+            expected.unmeasured = Some(implausible());
+        }
         let pick = |d: &mut DeviceValues, value| match field {
             0 => d.utilization_percent = value,
             1 => d.power_watts = value,

@@ -13,11 +13,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use weir_crds::node::MeasurementState;
 use weir_proto::agent_server::Agent;
 use weir_proto::{
     AgentReport, AgentRequest, CpuReading, DeviceReading, EngineEndpoint, EngineReading,
 };
 
+use super::measurement;
 use super::metrics::Metrics;
 use super::sampler::{Latest, Sampler};
 use super::sanitize::Sample;
@@ -166,14 +168,17 @@ impl Shared {
         };
         match self.sampler.latest() {
             Latest::Starting => report,
-            Latest::Stuck => AgentReport {
+            Latest::Stuck(last) => AgentReport {
                 sampler_stuck: true,
+                accelerators: Some(wire(measurement::while_stuck(last.as_deref()))),
                 ..report
             },
             Latest::Fresh(sample) => AgentReport {
                 monotonic_ms: milliseconds(sample.taken),
                 cpu: cpu(&sample),
                 devices: devices(&sample),
+                accelerators: measurement::of_node(&sample.reading).map(wire),
+                installed_devices: sample.reading.installed_devices,
                 ..report
             },
         }
@@ -209,8 +214,23 @@ fn devices(sample: &Sample) -> Vec<DeviceReading> {
         power_watts: device.power_watts,
         temperature_celsius: device.temperature_celsius,
         parent: device.parent.clone().unwrap_or_default(),
+        measurement: Some(wire(measurement::of_device(device))),
     };
     sample.reading.devices.iter().map(reading).collect()
+}
+
+fn wire(measurement: weir_crds::node::Measurement) -> weir_proto::Measurement {
+    let state = match measurement.state {
+        MeasurementState::Measured => weir_proto::MeasurementState::Measured,
+        MeasurementState::NotMeasurable => weir_proto::MeasurementState::NotMeasurable,
+        MeasurementState::Lost => weir_proto::MeasurementState::Lost,
+        MeasurementState::Absent => weir_proto::MeasurementState::Absent,
+    };
+    weir_proto::Measurement {
+        state: state.into(),
+        reason: measurement.reason.unwrap_or_default(),
+        message: measurement.message.unwrap_or_default(),
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -1,5 +1,7 @@
 //! What a source of readings is, and the values it may read.
 
+use super::measurement::Unmeasured;
+
 /// Where values come from. Reading blocks; the sampler calls it on a thread of its own.
 pub trait Source: Send {
     /// A short name for logs and metrics.
@@ -7,6 +9,11 @@ pub trait Source: Send {
 
     /// Reads once. What cannot be read is absent.
     fn read(&mut self) -> Reading;
+
+    /// What is said in its place once it panicked and is not asked again.
+    fn given_up(&self) -> Reading {
+        Reading::default()
+    }
 }
 
 /// What one source read.
@@ -14,8 +21,12 @@ pub trait Source: Send {
 pub struct Reading {
     /// Processors and memory of the host.
     pub cpu: Option<CpuValues>,
-    /// GPUs and MIG slices.
+    /// GPUs and MIG slices, those that were lost among them.
     pub devices: Vec<DeviceValues>,
+    /// Why no accelerator can be measured, whichever it is.
+    pub unmeasured: Option<Unmeasured>,
+    /// NVIDIA devices on the PCI bus.
+    pub installed_devices: Option<u32>,
     /// Version of the NVIDIA driver.
     pub driver_version: Option<String>,
     /// Highest CUDA version that the driver supports, such as 13.0.
@@ -62,4 +73,26 @@ pub struct DeviceValues {
     pub temperature_celsius: Option<f64>,
     /// Uncorrected memory errors since the driver was loaded.
     pub uncorrected_ecc_errors: Option<u64>,
+    /// Why its utilization cannot be read; `None` when it was.
+    pub unmeasured: Option<Unmeasured>,
+}
+
+impl DeviceValues {
+    /// What does not change, of a device that cannot be asked for this reason.
+    pub fn without_values(&self, why: Unmeasured) -> Self {
+        Self {
+            uuid: self.uuid.clone(),
+            model: self.model.clone(),
+            parent: self.parent.clone(),
+            compute_capability: self.compute_capability.clone(),
+            memory_total_bytes: self.memory_total_bytes,
+            unmeasured: Some(why),
+            ..Self::default()
+        }
+    }
+
+    /// UUID of the GPU that this is, or is part of.
+    pub fn gpu(&self) -> &str {
+        self.parent.as_deref().unwrap_or(&self.uuid)
+    }
 }

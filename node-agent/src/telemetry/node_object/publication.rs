@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_crds::GPUNodeStatus;
-use weir_crds::node::{Cpu, Device};
+use weir_crds::node::{Cpu, Device, Measurement};
 
 use super::WriteError;
+use crate::telemetry::measurement;
 use crate::telemetry::sampler::Latest;
 use crate::telemetry::sanitize::Sample;
 use crate::telemetry::source::DeviceValues;
@@ -26,6 +27,8 @@ pub struct Publication {
     cpu: Smoothed,
     gpu: Smoothed,
     pub(super) current: Option<GPUNodeStatus>,
+    /// Of the last sample.
+    seen: Option<GPUNodeStatus>,
     written: Option<GPUNodeStatus>,
     looks: u32,
     not_before: Option<Instant>,
@@ -38,22 +41,19 @@ impl Publication {
         self.looks = self.looks.saturating_add(1);
         match latest {
             Latest::Starting => {}
-            Latest::Stuck => {
+            Latest::Stuck(last) => {
                 self.cpu = Smoothed::default();
                 self.gpu = Smoothed::default();
-                // What the machine has is still true; what it does is unknown.
-                if let Some(current) = &mut self.current {
-                    current.gpu_utilization_percent = None;
-                    if let Some(cpu) = &mut current.cpu {
-                        cpu.utilization_percent = None;
-                    }
-                }
+                let before = self.seen.clone().or_else(|| self.written.clone());
+                let known = measurement::while_stuck(last.as_deref());
+                self.current = Some(stuck(before.unwrap_or_else(agent), known));
             }
             Latest::Fresh(sample) => {
                 let cpu = sample.reading.cpu.as_ref();
                 self.cpu.add(cpu.and_then(|c| c.utilization_percent), now);
                 self.gpu.add(mean_utilization(&sample.reading.devices), now);
-                self.current = Some(self.status(sample));
+                self.seen = Some(self.status(sample));
+                self.current = self.seen.clone();
             }
         }
     }
@@ -108,13 +108,15 @@ impl Publication {
         let cpu_before = before.and_then(|s| s.cpu.as_ref()?.utilization_percent);
         let gpu_before = before.and_then(|s| s.gpu_utilization_percent);
         GPUNodeStatus {
-            agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             driver_version: reading.driver_version.clone(),
             cuda_version: reading.cuda_version.clone(),
-            updated: None,
+            accelerators: measurement::of_node(reading),
+            installed_devices: reading
+                .installed_devices
+                .and_then(|count| i32::try_from(count).ok()),
             device_count: i32::try_from(reading.devices.len()).ok(),
             gpu_utilization_percent: self.gpu.value.map(|value| step(gpu_before, value)),
-            devices: reading.devices.iter().filter_map(device).collect(),
+            devices: reading.devices.iter().map(device).collect(),
             cpu: reading.cpu.as_ref().map(|values| Cpu {
                 model: values.model.clone(),
                 logical_processors: values
@@ -125,19 +127,43 @@ impl Publication {
                     .and_then(|bytes| i64::try_from(bytes).ok()),
                 utilization_percent: self.cpu.value.map(|value| step(cpu_before, value)),
             }),
+            ..agent()
         }
     }
 }
 
-/// A device without readable memory is counted and reported over gRPC, but cannot be listed.
-fn device(values: &DeviceValues) -> Option<Device> {
-    Some(Device {
+/// What is known before anything was read.
+fn agent() -> GPUNodeStatus {
+    GPUNodeStatus {
+        agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        ..GPUNodeStatus::default()
+    }
+}
+
+/// What the machine has is still true; what it does is unknown.
+fn stuck(mut status: GPUNodeStatus, known: Measurement) -> GPUNodeStatus {
+    status.gpu_utilization_percent = None;
+    if let Some(cpu) = &mut status.cpu {
+        cpu.utilization_percent = None;
+    }
+    for device in &mut status.devices {
+        device.measurement = Some(known.clone());
+    }
+    status.accelerators = Some(known);
+    status
+}
+
+fn device(values: &DeviceValues) -> Device {
+    Device {
         uuid: values.uuid.clone(),
         model: values.model.clone(),
-        memory_bytes: i64::try_from(values.memory_total_bytes?).ok()?,
+        memory_bytes: values
+            .memory_total_bytes
+            .and_then(|bytes| i64::try_from(bytes).ok()),
+        measurement: Some(measurement::of_device(values)),
         compute_capability: values.compute_capability.clone(),
         parent: values.parent.clone(),
-    })
+    }
 }
 
 /// Mean over the devices whose utilization can be read.

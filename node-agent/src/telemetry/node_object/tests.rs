@@ -9,6 +9,7 @@ use rstest::rstest;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use tower::service_fn;
+use weir_crds::node::MeasurementState;
 
 fn sample(cpu: Option<f64>, gpus: &[f64]) -> Latest {
     let device = |(index, utilization): (usize, &f64)| DeviceValues {
@@ -117,7 +118,7 @@ async fn stuck_sampler_makes_utilization_unknown_and_keeps_the_facts() {
     let mut publication = Publication::default();
     let hang = |t: u64| match t {
         0..100 => sample(Some(30.0), &[80.0]),
-        _ => Latest::Stuck,
+        _ => Latest::Stuck(None),
     };
     let writes = observe(&mut publication, 300, hang).await;
     assert_eq!(writes.len(), 2);
@@ -137,7 +138,7 @@ async fn nothing_is_written_before_the_first_sample() {
 }
 
 #[test]
-fn device_without_readable_memory_is_counted_but_not_listed() {
+fn device_without_readable_memory_is_listed_without_it() {
     let mut publication = Publication::default();
     let Latest::Fresh(fresh) = sample(None, &[1.0, 1.0]) else {
         unreachable!()
@@ -147,7 +148,24 @@ fn device_without_readable_memory_is_counted_but_not_listed() {
     publication.observe(&Latest::Fresh(Arc::new(fresh)), Instant::now());
     let status = publication.current.unwrap();
     assert_eq!(status.device_count, Some(2));
-    assert_eq!(status.devices.len(), 1);
+    let memory: Vec<_> = status.devices.iter().map(|d| d.memory_bytes).collect();
+    assert_eq!(memory, [None, Some(24 << 30)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn driver_that_hangs_at_once_is_told_as_lost_and_what_an_earlier_run_wrote_stays() {
+    let mut publication = Publication::default();
+    publication.observe(&sample(Some(30.0), &[80.0]), Instant::now());
+    let before = publication.current.clone();
+    let mut restarted = Publication::default();
+    restarted.adopt(before, Timestamp::now(), Instant::now());
+    restarted.observe(&Latest::Stuck(None), Instant::now());
+    let status = restarted.current.unwrap();
+    let lost = status.accelerators.unwrap();
+    assert_eq!(lost.state, MeasurementState::Lost);
+    assert_eq!(lost.reason.as_deref(), Some("NotAnswering"));
+    assert_eq!(status.devices[0].measurement.as_ref(), Some(&lost));
+    assert_eq!(status.gpu_utilization_percent, None);
 }
 
 /// An API server that records calls and answers each with the given status.

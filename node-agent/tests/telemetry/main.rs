@@ -1,5 +1,8 @@
 //! The agent's service over mutual TLS on loopback, watched as the operator watches it.
 
+mod accelerators;
+mod fake_nvml;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc as thread_mpsc;
@@ -135,7 +138,10 @@ async fn watch(agent: &Agent) -> Watch {
 fn host() -> Vec<Box<dyn Source>> {
     vec![
         Box::new(CpuSource::new(Path::new("/proc"))),
-        Box::new(GpuSource::new(Path::new("/nonexistent/libnvidia-ml.so.1"))),
+        Box::new(GpuSource::new(
+            Path::new("/nonexistent/libnvidia-ml.so.1"),
+            Path::new("/sys"),
+        )),
     ]
 }
 
