@@ -6,6 +6,7 @@ mod counters;
 mod demand;
 mod gateways;
 mod latency;
+mod planes;
 mod streams;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -197,6 +198,11 @@ impl Telemetry {
     pub fn set_gateway_pods<'a>(&self, pods: impl IntoIterator<Item = &'a Pod>) {
         let changes = self.state().gateways.set_pods(pods);
         self.announce(changes);
+    }
+
+    /// Which plane serves a workload: what gateways of the other one say of it is dropped.
+    pub fn set_plane(&self, uid: &str, plane: Plane) {
+        self.state().gateways.set_plane(uid, plane);
     }
 
     /// A stream to this gateway pod opened or broke.

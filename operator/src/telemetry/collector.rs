@@ -20,7 +20,7 @@ use weir_proto::agent_client::AgentClient;
 use weir_proto::gateway_client::GatewayClient;
 use weir_proto::{AgentRequest, EngineEndpoint, GatewayRequest};
 
-use super::{REPORT_TTL, Telemetry};
+use super::{REPORT_TTL, Telemetry, planes};
 use crate::cli::Plane;
 use crate::metrics::Metrics;
 use crate::stores::{Kind, Stores};
@@ -54,6 +54,8 @@ pub async fn collect(collecting: Collecting, stop: CancellationToken) {
     let collecting = Arc::new(collecting);
     let stores = &collecting.stores;
     let mut changes = stores.changes([Kind::ComponentPod, Kind::EnginePod]);
+    let mut workloads = stores.changes([Kind::Workload]);
+    planes::learn_all(&collecting.stores, &collecting.telemetry);
     let mut streams = Streams::default();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -67,6 +69,9 @@ pub async fn collect(collecting: Collecting, stop: CancellationToken) {
                     break;
                 }
                 streams.follow(&collecting);
+            }
+            Some(changed) = workloads.next() => {
+                planes::learn(&collecting.stores, &collecting.telemetry, &changed);
             }
             _ = second.tick() => {
                 ticks = ticks.wrapping_add(1);

@@ -84,6 +84,8 @@ type RowKey = (String, String, i64);
 
 #[derive(Default)]
 pub(super) struct Gateways {
+    /// Which plane serves a workload; fixed for its life.
+    planes: BTreeMap<String, Plane>,
     pods: BTreeMap<String, GatewayPod>,
     /// What runs that ended had counted.
     retired: BTreeMap<RowKey, CounterSums>,
@@ -287,7 +289,15 @@ impl Gateways {
         })
     }
 
+    /// Learns which plane serves a workload: rows of the other one's gateways are not believed.
+    pub fn set_plane(&mut self, uid: &str, plane: Plane) {
+        if self.planes.get(uid) != Some(&plane) {
+            self.planes.insert(uid.to_owned(), plane);
+        }
+    }
+
     pub fn retain(&mut self, exists: impl Fn(&str) -> bool) {
+        self.planes.retain(|uid, _| exists(uid));
         self.retired.retain(|(uid, ..), _| exists(uid));
         self.retired_minutes.retain(|uid, _| exists(uid));
         self.first_seen.retain(|uid, _| exists(uid));

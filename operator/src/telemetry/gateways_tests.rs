@@ -285,6 +285,43 @@ async fn the_last_request_of_a_target_is_announced() {
 }
 
 #[tokio::test]
+async fn what_a_gateway_says_of_a_workload_of_the_other_plane_is_dropped() {
+    let mut gateways = fleet(&[("a", true, None)]);
+    gateways.set_plane("w", Plane::Local);
+    gateways.set_plane("mine", Plane::Cloud);
+    let mut reasons = Vec::new();
+    let mut report = full("a", "b1");
+    (report.full, report.seq) = (false, 2);
+    let of = |uid: &str, row: Counters| Counters {
+        uid: uid.into(),
+        ..row
+    };
+    report.acknowledgements = vec![ack("w", 1, 1), ack("mine", 1, 1)];
+    report.counters = vec![row(1, 9, 1), of("mine", row(1, 5, 0))];
+    report.minutes = vec![Minute {
+        uid: "w".into(),
+        start: Timestamp::now().as_second() / 60 * 60,
+        requests: 1_000_000,
+        ..Minute::default()
+    }];
+    report.wake_ups = vec![WakeUp {
+        uid: "w".into(),
+        target: "t".into(),
+    }];
+    let at = (Instant::now(), Timestamp::now());
+    let (accepted, changes) = gateways.report("a", report, at, &mut |r| reasons.push(r));
+    assert!(accepted, "its own rows count");
+    assert_eq!(reasons, ["other-plane"; 4]);
+    assert_eq!(gateways.counters_since("mine", "t", 0).requests, 5);
+    assert_eq!(gateways.counters_since("w", "t", 0).requests, 0);
+    assert_eq!(gateways.usage("w"), None);
+    assert_eq!(gateways.demand("w", Timestamp::now()), None);
+    assert_eq!(gateways.wake_requested("w", "t"), None);
+    let of_w = TelemetryChange::Workload("w".into());
+    assert!(!changes.contains(&of_w), "nobody looks at it for that");
+}
+
+#[tokio::test]
 async fn a_report_of_another_pod_is_dropped() {
     let mut gateways = fleet(&[("a", true, None)]);
     let mut reasons = Vec::new();

@@ -11,6 +11,7 @@ use weir_proto::{
 use super::hours::Heard;
 use super::pod::{InForce, ProviderRow, Run};
 use super::{Gateways, LATENCY_SLOT, LATENCY_WINDOW};
+use crate::cli::Plane;
 use crate::telemetry::counters::{CounterSums, sums_of};
 use crate::telemetry::demand::{self, MinuteSums};
 use crate::telemetry::latency::BUCKETS;
@@ -31,10 +32,11 @@ impl Gateways {
     pub fn report(
         &mut self,
         pod_uid: &str,
-        report: GatewayReport,
+        mut report: GatewayReport,
         (now, wall): (Instant, Timestamp),
         dropped: Dropped<'_>,
     ) -> (bool, Vec<TelemetryChange>) {
+        self.drop_foreign(pod_uid, &mut report, dropped);
         let Some(mut run) = self.accept(pod_uid, &report, wall, dropped) else {
             return (false, Vec::new());
         };
@@ -69,6 +71,30 @@ impl Gateways {
             pod.run = Some(run);
         }
         (true, changes.into_iter().collect())
+    }
+
+    /// Leaves of a report what its gateway can know: rows of workloads that its plane serves. A workload that is not known
+    /// here yet is in nobody's way: its UID cannot be guessed.
+    fn drop_foreign(&self, pod_uid: &str, report: &mut GatewayReport, dropped: Dropped<'_>) {
+        let Some(plane) = self.pods.get(pod_uid).map(|pod| pod.plane) else {
+            return;
+        };
+        let mut ours = |uid: &str| {
+            let foreign = self.planes.get(uid).is_some_and(|known| *known != plane);
+            if foreign {
+                dropped("other-plane");
+            }
+            !foreign
+        };
+        report.acknowledgements.retain(|row| ours(&row.uid));
+        report.counters.retain(|row| ours(&row.uid));
+        report.minutes.retain(|row| ours(&row.uid));
+        report.wake_ups.retain(|row| ours(&row.uid));
+        if plane == Plane::Local {
+            for _ in report.providers.drain(..) {
+                dropped("other-plane");
+            }
+        }
     }
 
     /// Takes the run that the report belongs to out of its pod, or begins a new one.
