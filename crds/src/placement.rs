@@ -72,6 +72,19 @@ pub struct TargetWeight {
     /// Replicas of a local target that are wished for; 0 means asleep. Absent for an external target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
+    /// What an external target was when the decision let it pass every gate. Gateways give it no route while the spec names something else. Absent for a target in the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_for: Option<DecidedFor>,
+}
+
+/// What an external target was when it was decided about.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DecidedFor {
+    /// Name of the InferenceProvider that requests may go to.
+    pub provider: String,
+    /// The provider's name of the model that requests may ask for.
+    pub model: String,
 }
 
 /// How far a move has come.

@@ -31,6 +31,11 @@ pub struct Args {
         default_value = "weir-providers"
     )]
     pub providers_namespace: String,
+    /// How long the API server may be unheard before targets at providers lose their routes: by then nobody knows here
+    /// whether they are still allowed. Targets of this cluster keep theirs.
+    #[cfg(feature = "cloud")]
+    #[arg(long, env = "WEIR_CLOSE_EXTERNAL_AFTER", default_value = "10m", value_parser = duration)]
+    pub close_external_after: Duration,
     /// UID of this pod; names it towards the operator.
     #[arg(long, env = "POD_UID", default_value = "")]
     pub pod_uid: String,

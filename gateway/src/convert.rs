@@ -3,7 +3,8 @@
 use crate::choose::SpillPolicy;
 use crate::endpoints::{SliceId, SliceInput, TargetKey};
 use crate::index::{
-    Egress, PlacementInput, TargetInput, TargetKind, Undecodable, WeightInput, WorkloadInput,
+    DataDemands, DecidedFor, Egress, PlacementInput, TargetInput, TargetKind, Undecodable,
+    WeightInput, WorkloadInput,
 };
 use crate::table::{FailoverPolicy, KeyHash, TrafficPolicy};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -41,6 +42,7 @@ pub fn workload(object: &InferenceWorkload) -> Result<WorkloadInput, Undecodable
     let traffic = traffic(&object.spec.traffic).ok_or_else(broken)?;
     let targets: Option<Vec<_>> = object.spec.targets.iter().map(target).collect();
     let status = object.status.as_ref();
+    let allowed = &object.spec.data_policy.allowed_jurisdictions;
     Ok(WorkloadInput {
         uid: uid.into(),
         namespace: namespace.into(),
@@ -55,6 +57,10 @@ pub fn workload(object: &InferenceWorkload) -> Result<WorkloadInput, Undecodable
         egress: match object.spec.data_policy.egress {
             workload::Egress::Forbidden => Egress::Forbidden,
             workload::Egress::Allowed => Egress::Allowed,
+        },
+        data: DataDemands {
+            allowed_jurisdictions: allowed.iter().cloned().collect(),
+            require_zero_retention: object.spec.data_policy.require_zero_retention,
         },
         model: object
             .spec
@@ -116,6 +122,10 @@ fn placement(placement: &Placement) -> PlacementInput {
                 target: Arc::from(weight.target.as_str()),
                 weight: u32::try_from(weight.weight).unwrap_or(0),
                 asleep: weight.replicas == Some(0),
+                decided_for: weight.decided_for.as_ref().map(|of| DecidedFor {
+                    provider: of.provider.as_str().into(),
+                    model: of.model.as_str().into(),
+                }),
             })
             .collect(),
     }

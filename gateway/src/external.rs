@@ -13,5 +13,7 @@ pub use guard::is_private;
 pub use health::{CircuitState, HealthReport, ProviderHealth};
 pub use permit::{EgressAllowed, ExternalPermit};
 pub use probe::probe_forever;
-pub use provider::{ApiKey, ProviderHandle, ProviderInput, ProviderRow, Providers, SecretRef};
+pub use provider::{
+    ApiKey, ProviderHandle, ProviderInput, ProviderRow, ProviderTerms, Providers, SecretRef,
+};
 pub use watch::{provider_input, secret_values, watch_providers, watch_secrets};

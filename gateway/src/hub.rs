@@ -6,9 +6,10 @@ use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 /// Wake-ups that a slow reader may lag behind.
 const WAKE_UPS_KEPT: usize = 256;
@@ -28,7 +29,9 @@ pub struct Hub {
     table: ArcSwap<RouteTable>,
     /// Counts the tables that were put in force; 0 before the first.
     version: watch::Sender<u64>,
-    synced_at: AtomicU64,
+    /// When each kind was last heard.
+    heard: Mutex<BTreeMap<&'static str, Instant>>,
+    external_closed: AtomicBool,
     watches: Mutex<BTreeMap<&'static str, bool>>,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     wake_ups: broadcast::Sender<WakeUp>,
@@ -42,7 +45,8 @@ impl Default for Hub {
         Self {
             table: ArcSwap::default(),
             version: watch::Sender::new(0),
-            synced_at: AtomicU64::new(0),
+            heard: Mutex::default(),
+            external_closed: AtomicBool::new(false),
             watches: Mutex::default(),
             refusals: Mutex::default(),
             wake_ups: broadcast::Sender::new(WAKE_UPS_KEPT),
@@ -78,18 +82,25 @@ impl Hub {
         *self.version.borrow() > 0
     }
 
-    /// The API server was heard.
-    pub fn heard(&self) {
-        self.synced_at
-            .store(unix_now().as_secs(), Ordering::Relaxed);
+    /// The API server was heard on a kind: by a list, news, or an answer that shows that there are none.
+    pub fn heard(&self, what: &'static str) {
+        lock(&self.heard).insert(what, Instant::now());
     }
 
-    /// Seconds since the API server was last heard; `None` before the first time.
-    pub fn table_age(&self) -> Option<u64> {
-        match self.synced_at.load(Ordering::Relaxed) {
-            0 => None,
-            at => Some(unix_now().as_secs().saturating_sub(at)),
-        }
+    /// Since when nothing was heard of the kind that was heard least recently; `None` before the first time.
+    pub fn unheard_for(&self) -> Option<Duration> {
+        let oldest = lock(&self.heard).values().min().copied();
+        oldest.map(|at| at.elapsed())
+    }
+
+    /// Whether targets at providers have no route, because the API server was not heard for too long.
+    pub fn is_external_closed(&self) -> bool {
+        self.external_closed.load(Ordering::Relaxed)
+    }
+
+    /// Says whether they have; true when that is news.
+    pub fn set_external_closed(&self, closed: bool) -> bool {
+        self.external_closed.swap(closed, Ordering::Relaxed) != closed
     }
 
     /// Whether the watch of a kind fails at present, so that what the table has of it may be old.

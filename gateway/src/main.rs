@@ -106,7 +106,12 @@ fn watches(
     client: &Client,
     hub: &Arc<Hub>,
 ) -> (Vec<BoxFuture<'static, ()>>, Reporter) {
-    let shared = Shared::new(Index::new(), Arc::clone(hub), &["workloads", "endpoints"]);
+    let shared = Shared::new(
+        Index::new(),
+        Arc::clone(hub),
+        &["workloads", "endpoints"],
+        None,
+    );
     let publisher = Arc::clone(&shared);
     let watching = vec![
         watch_workloads(client.clone(), Arc::clone(&shared)).boxed(),
@@ -136,6 +141,7 @@ fn watches(
         index,
         Arc::clone(hub),
         &["workloads", "endpoints", "providers", "secrets"],
+        Some(args.close_external_after),
     );
     let publisher = Arc::clone(&shared);
     let (rows, followed) = tokio::sync::watch::channel(Arc::default());

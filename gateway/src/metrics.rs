@@ -27,14 +27,20 @@ pub fn render(hub: &Hub) -> String {
         "Workloads in the routing table.",
     );
     page.line("table_workloads", "", workloads.len());
-    if let Some(age) = hub.table_age() {
+    if let Some(unheard) = hub.unheard_for() {
         page.head(
             "table_age_seconds",
             "gauge",
-            "Time since the API server last sent news.",
+            "Time since the API server last sent news, or said that there are none.",
         );
-        page.line("table_age_seconds", "", age);
+        page.line("table_age_seconds", "", unheard.as_secs());
     }
+    page.head(
+        "external_closed",
+        "gauge",
+        "1 while targets at providers have no route, because the API server was not heard for too long.",
+    );
+    page.line("external_closed", "", u8::from(hub.is_external_closed()));
     page.head(
         "watch_failing",
         "gauge",

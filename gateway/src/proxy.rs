@@ -11,6 +11,7 @@ use crate::exchange::Exchange;
 use crate::failure::{Failure, may_leave};
 use crate::headers::towards_target;
 use crate::hub::{Hub, WakeUp, unix_minute};
+use crate::index::Closed;
 use crate::route::{Asked, Operation, not_found, route};
 use crate::table::{RouteTarget, Target, Workload};
 use bytes::Bytes;
@@ -194,7 +195,7 @@ impl Gateway {
             }
             Choice::Nothing(until) => {
                 let wait = until.map(|until| until.saturating_duration_since(now));
-                let response = answer::error(&nothing(), wait);
+                let response = answer::error(&nothing(workload), wait);
                 with_provenance(response, workload, wanted, Reason::Placement)
             }
         }
@@ -211,7 +212,7 @@ impl Gateway {
         let mut starting_up = false;
         let mut sent_again = false;
         let Some(mut current) = order.next() else {
-            return answer::error(&nothing(), None);
+            return answer::error(&nothing(workload), None);
         };
         loop {
             let (index, reason) = current;
@@ -242,7 +243,7 @@ impl Gateway {
                 .copied()
                 .filter(|_| !waits && may_leave(location, &failure, &policy.failover));
             let Some((next, _)) = next else {
-                let response = last_word(failure, location, starting_up);
+                let response = last_word(failure, location, (workload, starting_up));
                 return with_provenance(response, workload, Some(target), reason);
             };
             order.next();
@@ -314,7 +315,11 @@ fn with_provenance(
 }
 
 /// The answer when no other target may be tried.
-fn last_word(failure: Failure, location: Location, starting_up: bool) -> Response<ProxyBody> {
+fn last_word(
+    failure: Failure,
+    location: Location,
+    (workload, starting_up): (&Workload, bool),
+) -> Response<ProxyBody> {
     let error = match (failure, location) {
         (Failure::Answer(answer), _) => {
             let limited = matches!(
@@ -330,7 +335,7 @@ fn last_word(failure: Failure, location: Location, starting_up: bool) -> Respons
             return response;
         }
         (Failure::Connect, _) if starting_up => starting(),
-        (Failure::Connect, _) | (Failure::Lost, Location::Local) => nothing(),
+        (Failure::Connect, _) | (Failure::Lost, Location::Local) => nothing(workload),
         (Failure::Timeout, _) => ApiError::new(
             ErrorCode::UpstreamTimeout,
             "the target did not answer in time",
@@ -358,11 +363,15 @@ fn revoked() -> ApiError {
     ApiError::new(ErrorCode::InvalidApiKey, "the key's workload was deleted")
 }
 
-fn nothing() -> ApiError {
-    ApiError::new(
-        ErrorCode::NoTarget,
-        "no target of this workload can take the request now",
-    )
+fn nothing(workload: &Workload) -> ApiError {
+    let message = "no target of this workload can take the request now";
+    let message = match workload.closed {
+        Some(closed) if closed != Closed::NotServed => {
+            format!("{message}; a target is closed because {closed}")
+        }
+        _ => message.to_owned(),
+    };
+    ApiError::new(ErrorCode::NoTarget, message)
 }
 
 fn starting() -> ApiError {

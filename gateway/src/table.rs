@@ -4,6 +4,7 @@ use crate::choose::{Location, SpillPolicy};
 use crate::engines::Engines;
 #[cfg(feature = "cloud")]
 use crate::external::ExternalPermit;
+use crate::index::Closed;
 use crate::state::{TargetState, WorkloadState};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,6 +81,8 @@ pub struct Workload {
     pub step: i64,
     /// The feasible targets, and no others.
     pub targets: Vec<RouteTarget>,
+    /// Why a target that the placement names has no route; the first of them.
+    pub closed: Option<Closed>,
     /// Labels of the local targets that have a ready engine, whether traffic goes to them or not.
     pub reachable: Vec<Arc<str>>,
     /// When requests leave a target.

@@ -1,39 +1,27 @@
 //! Follows the cluster's objects and keeps the routing table up to date. When the API server is away, the last good
-//! table stays in force.
+//! table stays in force; after a stated time without the targets at providers.
+
+mod follow;
+
+pub use follow::{Update, follow};
 
 use crate::convert;
 use crate::hub::Hub;
-use crate::index::Index;
+use crate::index::{Index, Restored, Undecodable, WorkloadInput};
 use crate::state::lock;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DeserializeGuard;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use weir_crds::InferenceWorkload;
 
-/// The API server ends a watch after this time, so that a connection that died is noticed.
-const WATCH_SECONDS: u32 = 60;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// News of one kind.
-#[derive(Debug)]
-pub enum Update<K> {
-    /// Everything there is.
-    Listed(Vec<K>),
-    /// One object is new or changed.
-    Applied(K),
-    /// One object is gone.
-    Deleted(K),
-}
+/// How often it is looked at whether the API server was heard.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The index, with a bell that asks for a new table.
 #[derive(Debug)]
@@ -42,17 +30,26 @@ pub struct Shared {
     bell: Notify,
     missing: watch::Sender<BTreeSet<&'static str>>,
     hub: Arc<Hub>,
+    /// Targets at providers lose their routes when the API server was not heard for this long.
+    close_external_after: Option<Duration>,
 }
 
 impl Shared {
-    /// An index that makes no table before each of `needed` has been listed.
-    pub fn new(index: Index, hub: Arc<Hub>, needed: &[&'static str]) -> Arc<Self> {
+    /// An index that makes no table before each of `needed` has been listed. Targets at providers lose their routes when
+    /// the API server was not heard for `close_external_after`.
+    pub fn new(
+        index: Index,
+        hub: Arc<Hub>,
+        needed: &[&'static str],
+        close_external_after: Option<Duration>,
+    ) -> Arc<Self> {
         let missing = watch::Sender::new(needed.iter().copied().collect());
         Arc::new(Self {
             index: Mutex::new(index),
             bell: Notify::new(),
             missing,
             hub,
+            close_external_after,
         })
     }
 
@@ -76,8 +73,11 @@ impl Shared {
         // The sender lives in `self`.
         let _ = missing.wait_for(BTreeSet::is_empty).await;
         loop {
+            let closed = self.is_unheard();
+            self.tell_closed(closed);
             let table = {
                 let mut index = lock(&self.index);
+                index.external_closed = closed;
                 let table = index.build();
                 published(&mut index);
                 table
@@ -89,77 +89,43 @@ impl Shared {
                 );
             }
             self.hub.publish(table);
-            self.bell.notified().await;
+            self.news(closed).await;
         }
     }
-}
 
-/// Follows one kind, or those of it that a label selector takes, for ever and hands its news on.
-pub async fn follow<K>(
-    api: Api<K>,
-    selector: Option<&str>,
-    what: &'static str,
-    hub: &Hub,
-    mut handle: impl FnMut(Update<K>),
-) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let config = watcher::Config {
-        label_selector: selector.map(str::to_owned),
-        ..watcher::Config::default()
-    };
-    let events = watcher(api, config.timeout(WATCH_SECONDS));
-    let mut events = std::pin::pin!(events);
-    let mut listing = Vec::new();
-    hub.watches(what, false);
-    let mut pause = FIRST_PAUSE;
-    let mut away = false;
-    let mut answered = false;
-    loop {
-        let event = match events.try_next().await {
-            Ok(Some(event)) => event,
-            Ok(None) => return,
-            Err(error) => {
-                if !std::mem::replace(&mut away, true) {
-                    tracing::warn!(what, %error, "watch failed; the last table stays in force");
-                    hub.watches(what, true);
+    /// Until something changed, or the API server went unheard for too long, or was heard again.
+    async fn news(&self, closed: bool) {
+        loop {
+            tokio::select! {
+                () = self.bell.notified() => return,
+                () = sleep(LOOK_EVERY) => {
+                    if self.is_unheard() != closed {
+                        return;
+                    }
                 }
-                // A server that comes back refuses a few times for different reasons; none of them is worth long pauses.
-                let answers = is_answer(&error);
-                if std::mem::replace(&mut answered, answers) != answers {
-                    pause = FIRST_PAUSE;
-                }
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                continue;
             }
-        };
-        // The beginning of a list comes before the server was asked.
-        if !matches!(event, Event::Init) {
-            hub.heard();
-            pause = FIRST_PAUSE;
-            if std::mem::take(&mut away) {
-                tracing::info!(what, "watch recovered");
-                hub.watches(what, false);
-            }
-        }
-        match event {
-            Event::Init => listing = Vec::new(),
-            Event::InitApply(object) => listing.push(object),
-            Event::InitDone => handle(Update::Listed(std::mem::take(&mut listing))),
-            Event::Apply(object) => handle(Update::Applied(object)),
-            Event::Delete(object) => handle(Update::Deleted(object)),
         }
     }
-}
 
-/// Whether the API server was there to refuse.
-fn is_answer(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => true,
-        watcher::Error::InitialListFailed(source)
-        | watcher::Error::WatchStartFailed(source)
-        | watcher::Error::WatchFailed(source) => matches!(source, kube::Error::Api(_)),
+    fn is_unheard(&self) -> bool {
+        let limit = self.close_external_after;
+        let unheard = self.hub.unheard_for();
+        limit.is_some_and(|limit| unheard.is_some_and(|unheard| unheard >= limit))
+    }
+
+    fn tell_closed(&self, closed: bool) {
+        if !self.hub.set_external_closed(closed) {
+            return;
+        }
+        if closed {
+            let after = self.close_external_after.unwrap_or_default();
+            tracing::warn!(
+                after_seconds = after.as_secs(),
+                "the API server was not heard for too long: targets at providers have no route until it is, those of this cluster keep theirs"
+            );
+        } else {
+            tracing::info!("the API server was heard again: targets at providers have routes");
+        }
     }
 }
 
@@ -169,18 +135,18 @@ pub async fn watch_workloads(client: Client, shared: Arc<Shared>) {
     let hub = Arc::clone(&shared.hub);
     follow(api, None, "workloads", &hub, |update| match update {
         Update::Listed(objects) => {
+            let inputs = objects.iter().filter_map(read).collect();
             shared.change(|index| {
-                let mut listed = BTreeSet::new();
-                for object in &objects {
-                    listed.extend(object.meta().uid.as_deref().map(Arc::from));
-                    learn(index, object);
-                }
-                index.retain(&listed);
+                tell_restored(index.list(inputs));
                 true
             });
             shared.listed("workloads");
         }
-        Update::Applied(object) => shared.change(|index| learn(index, &object)),
+        Update::Applied(object) => {
+            if let Some(input) = read(&object) {
+                shared.change(|index| index.apply(input));
+            }
+        }
         Update::Deleted(object) => {
             shared.change(|index| {
                 object
@@ -194,13 +160,28 @@ pub async fn watch_workloads(client: Client, shared: Arc<Shared>) {
     .await;
 }
 
-fn learn(index: &mut Index, object: &DeserializeGuard<InferenceWorkload>) -> bool {
+fn tell_restored(restored: Restored) {
+    if restored.older > 0 {
+        tracing::warn!(
+            workloads = restored.older,
+            "the cluster has older generations than were known, as after a restore: they are followed, and targets at providers that the lost generations did not allow stay closed"
+        );
+    }
+    if restored.deleted > 0 {
+        tracing::warn!(
+            workloads = restored.deleted,
+            "the cluster has workloads that were deleted, as after a restore: they have no route here until they are made anew or the gateways are restarted"
+        );
+    }
+}
+
+/// What an object says; `None` for one without a UID.
+fn read(
+    object: &DeserializeGuard<InferenceWorkload>,
+) -> Option<Result<WorkloadInput, Undecodable>> {
     let input = match &object.0 {
         Ok(workload) => convert::workload(workload),
-        Err(broken) => match convert::undecodable(&broken.metadata) {
-            Some(identity) => Err(identity),
-            None => return false,
-        },
+        Err(broken) => Err(convert::undecodable(&broken.metadata)?),
     };
     if input.is_err() {
         let metadata = object.meta();
@@ -210,7 +191,7 @@ fn learn(index: &mut Index, object: &DeserializeGuard<InferenceWorkload>) -> boo
             "workload cannot be decoded and has no route"
         );
     }
-    index.apply(input)
+    Some(input)
 }
 
 /// Follows the engines of all namespaces.

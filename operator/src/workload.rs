@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
+use weir_crds::placement::Placement;
 use weir_crds::workload_status::{ClientKey, Endpoint};
 use weir_crds::{InferenceWorkload, InferenceWorkloadStatus};
 use weir_placement::Reason;
@@ -137,7 +138,7 @@ impl Pass<'_> {
         let decision = decided.decision;
         let hours = &self.facts.traffic.hours;
         let split = decide::split(&decision, &validated, hours, self.facts.now);
-        let mut wish = decide::wish(&decision, split.as_ref());
+        let mut wish = decide::wish(&decision, split.as_ref(), &validated.input);
         if decided.waits_for_rivals {
             wish.target = None;
         }
@@ -153,7 +154,8 @@ impl Pass<'_> {
         };
         let advance = moves::advance(moves);
         let workload = self.order(&advance).await?;
-        let just_ordered = advance.placement.as_ref() != self.facts.placement();
+        let step = |placement: Option<&Placement>| placement.map(|placement| placement.step);
+        let just_ordered = step(advance.placement.as_ref()) != step(self.facts.placement());
         let problems = self.apply_children(&validated, moves, &advance).await?;
         let (endpoint, client_key, secret) = self.client_key().await;
         let usage = self.usage();

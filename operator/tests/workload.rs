@@ -8,6 +8,8 @@ mod crashes;
 mod demand_records;
 #[path = "workload/fixtures.rs"]
 mod fixtures;
+#[path = "workload/gates.rs"]
+mod gates;
 #[path = "workload/lives.rs"]
 mod lives;
 #[path = "workload/rivals.rs"]

@@ -2,11 +2,13 @@
 
 use super::ProviderHealth;
 use super::client::{ClientError, ExternalClient, ExternalTimeouts, external_client};
+use crate::index::WorkloadInput;
 use http::Uri;
 use http::header::HeaderValue;
 use http::uri::Authority;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use weir_terms::{Breach, Terms};
 
 /// A provider as its object declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,35 @@ pub struct ProviderInput {
     pub allow_private: bool,
     /// Names of the models that it serves.
     pub models: BTreeSet<Arc<str>>,
+    /// UID of the object.
+    pub uid: String,
+    /// Generation of its spec.
+    pub generation: i64,
+    /// What it promises, and to whom.
+    pub terms: ProviderTerms,
+}
+
+/// What a provider promises, and to whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProviderTerms {
+    /// Where it processes data, if it says.
+    pub jurisdiction: Option<String>,
+    /// Whether it keeps nothing of what it is sent.
+    pub zero_retention: bool,
+    /// Namespaces whose workloads may use it; empty means all.
+    pub allowed_namespaces: Vec<String>,
+}
+
+impl ProviderTerms {
+    fn breach(&self, workload: &WorkloadInput) -> Option<Breach> {
+        let terms = Terms {
+            jurisdiction: self.jurisdiction.as_deref(),
+            zero_retention: Some(self.zero_retention),
+            admits_namespace: weir_terms::admits(&self.allowed_namespaces, &workload.namespace),
+        };
+        let breaches = weir_terms::breaches(workload.data.demands(), terms);
+        breaches.first().copied()
+    }
 }
 
 /// A key in a Secret.
@@ -129,6 +160,8 @@ type ClientKey = (Option<String>, bool);
 #[derive(Debug)]
 pub struct Providers {
     declared: BTreeMap<Arc<str>, Option<ProviderInput>>,
+    /// The newest generations of those of which an older one came back: their terms hold too.
+    floors: BTreeMap<Arc<str>, ProviderInput>,
     secrets: BTreeMap<String, BTreeMap<String, Option<ApiKey>>>,
     handles: HashMap<Arc<str>, (ProviderInput, Arc<ProviderHandle>)>,
     clients: HashMap<ClientKey, ExternalClient>,
@@ -141,6 +174,7 @@ impl Providers {
     pub fn new(timeouts: ExternalTimeouts) -> Self {
         Self {
             declared: BTreeMap::new(),
+            floors: BTreeMap::new(),
             secrets: BTreeMap::new(),
             handles: HashMap::new(),
             clients: HashMap::new(),
@@ -159,7 +193,30 @@ impl Providers {
             .map(|input| (input.ca_bundle.clone(), input.allow_private))
             .collect();
         self.clients.retain(|key, _| bundles.contains(key));
-        self.declared = declared;
+        let before = std::mem::replace(&mut self.declared, declared);
+        self.keep_floors(before);
+    }
+
+    /// A generation that comes back after a newer one of the same object does not loosen its terms.
+    fn keep_floors(&mut self, before: BTreeMap<Arc<str>, Option<ProviderInput>>) {
+        for (name, newest) in before {
+            if let Some(newest) = newest {
+                self.floors.entry(name).or_insert(newest);
+            }
+        }
+        let declared = &self.declared;
+        self.floors.retain(|name, newest| match declared.get(name) {
+            None => false,
+            Some(None) => true,
+            Some(Some(now)) => now.uid == newest.uid && now.generation < newest.generation,
+        });
+    }
+
+    /// What of the terms of a provider a workload may not accept.
+    pub fn breach(&self, provider: &str, workload: &WorkloadInput) -> Option<Breach> {
+        let declared = self.declared.get(provider).and_then(Option::as_ref);
+        let all = declared.into_iter().chain(self.floors.get(provider));
+        all.filter_map(|each| each.terms.breach(workload)).next()
     }
 
     /// Replaces the values of all Secrets.
@@ -292,6 +349,9 @@ mod tests {
             ca_bundle: None,
             allow_private: false,
             models: BTreeSet::new(),
+            uid: "u".into(),
+            generation: 1,
+            terms: ProviderTerms::default(),
         };
         providers.set_providers([("p".into(), Some(input))].into());
         if let Some(value) = secret {

@@ -1,6 +1,6 @@
 //! Follows the providers and their keys.
 
-use super::{ApiKey, ProviderInput, SecretRef};
+use super::{ApiKey, ProviderInput, ProviderTerms, SecretRef};
 use crate::hub::Hub;
 use crate::watch::{Shared, Update, follow};
 use k8s_openapi::api::core::v1::Secret;
@@ -60,6 +60,13 @@ pub fn provider_input(provider: &InferenceProvider) -> Option<ProviderInput> {
             .iter()
             .map(|model| model.name.as_str().into())
             .collect(),
+        uid: provider.metadata.uid.clone().unwrap_or_default(),
+        generation: provider.metadata.generation.unwrap_or_default(),
+        terms: ProviderTerms {
+            jurisdiction: spec.jurisdiction.clone(),
+            zero_retention: spec.zero_retention,
+            allowed_namespaces: spec.allowed_namespaces.clone(),
+        },
     })
 }
 

@@ -3,7 +3,7 @@
 use weir_crds::names;
 
 #[cfg(feature = "cloud")]
-use super::TargetKind;
+use super::{DecidedFor, TargetKind};
 use super::{TargetInput, WorkloadInput};
 
 /// What a weight names.
@@ -33,15 +33,19 @@ impl<'a> Named<'a> {
         })
     }
 
-    /// Whether it is something else than what passed the gates. A substitute takes from its target no more than the provider.
+    /// The model of a provider that it is by the spec; `None` in the cluster.
     #[cfg(feature = "cloud")]
-    pub(super) fn differs_from(&self, decided: &TargetKind) -> bool {
-        match (decided, &self.declared.kind) {
-            (
-                TargetKind::External { provider: a, .. },
-                TargetKind::External { provider: b, .. },
-            ) if self.substitute.is_some() => a != b,
-            (decided, now) => decided != now,
-        }
+    pub(super) fn external(&self) -> Option<DecidedFor> {
+        let TargetKind::External { provider, model } = &self.declared.kind else {
+            return None;
+        };
+        let model = match &self.substitute {
+            Some(other) => other.as_str().into(),
+            None => std::sync::Arc::clone(model),
+        };
+        Some(DecidedFor {
+            provider: std::sync::Arc::clone(provider),
+            model,
+        })
     }
 }

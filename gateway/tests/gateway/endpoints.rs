@@ -90,7 +90,7 @@ async fn engines_come_and_go_with_the_slices_of_the_controller() {
     let listed = slice("a", 1, engine(1));
     api.list.lock().expect("lock").push(listed);
     let hub = Arc::new(Hub::default());
-    let shared = Shared::new(empty_index(), Arc::clone(&hub), &["endpoints"]);
+    let shared = Shared::new(empty_index(), Arc::clone(&hub), &["endpoints"], None);
     tokio::spawn(watch_endpoints(api.client(), Arc::clone(&shared)));
     let (publisher, seen) = (Arc::clone(&shared), Arc::new(Mutex::new(Vec::new())));
     let record = Arc::clone(&seen);

@@ -8,7 +8,8 @@ use rstest::rstest;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_gateway::external::{
-    ApiKey, EgressAllowed, ExternalPermit, ExternalTimeouts, ProviderInput, Providers, SecretRef,
+    ApiKey, EgressAllowed, ExternalPermit, ExternalTimeouts, ProviderInput, ProviderTerms,
+    Providers, SecretRef,
 };
 use weir_gateway::index::Egress;
 use weir_gateway::table::Target;
@@ -24,6 +25,9 @@ pub fn input(endpoint: &str, ca_bundle: Option<String>, allow_private: bool) -> 
         ca_bundle,
         allow_private,
         models: ["gpt-mini", "org/gpt-nano:free"].map(Into::into).into(),
+        uid: "p-1".into(),
+        generation: 1,
+        terms: ProviderTerms::default(),
     }
 }
 

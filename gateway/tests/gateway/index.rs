@@ -2,13 +2,16 @@
 
 use proptest::prelude::*;
 use rstest::rstest;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use weir_gateway::choose::Location;
 use weir_gateway::endpoints::{SliceInput, TargetKey};
 use weir_gateway::index::{
-    Egress, Index, PlacementInput, TargetInput, TargetKind, Undecodable, WeightInput, WorkloadInput,
+    DataDemands, DecidedFor, Egress, Index, PlacementInput, TargetInput, TargetKind, Undecodable,
+    WeightInput, WorkloadInput,
 };
 use weir_gateway::table::{RouteTable, TrafficPolicy};
+#[cfg(feature = "cloud")]
+use weir_gateway::table::{RouteTarget, Target};
 
 const OURS: Egress = if cfg!(feature = "cloud") {
     Egress::Allowed
@@ -28,7 +31,7 @@ fn index() -> Index {
 
 #[cfg(feature = "cloud")]
 fn index() -> Index {
-    use weir_gateway::external::{ExternalTimeouts, ProviderInput, Providers};
+    use weir_gateway::external::{ExternalTimeouts, ProviderInput, ProviderTerms, Providers};
     let mut providers = Providers::new(ExternalTimeouts {
         connect: std::time::Duration::from_secs(1),
     });
@@ -39,6 +42,9 @@ fn index() -> Index {
         ca_bundle: None,
         allow_private: false,
         models: ["a", "b/c:free"].map(Into::into).into(),
+        uid: "p-1".into(),
+        generation: 1,
+        terms: ProviderTerms::default(),
     };
     providers.set_providers([("p".into(), Some(input))].into());
     Index::new(providers)
@@ -63,6 +69,7 @@ fn weight(target: &str, weight: u32) -> WeightInput {
         target: target.into(),
         weight,
         asleep: false,
+        decided_for: None,
     }
 }
 
@@ -75,6 +82,7 @@ fn workload(uid: &str, generation: i64, version: u64, egress: Egress) -> Workloa
         resource_version: Some(version),
         created: 0,
         egress,
+        data: DataDemands::default(),
         model: format!("model-{generation}-{version}"),
         key: Some([uid.len() as u8; 32]),
         targets: vec![
@@ -268,22 +276,25 @@ enum Event {
     Apply(Box<WorkloadInput>),
     Broken(u8),
     Delete(u8),
-    List(Vec<u8>),
+    Keep(Vec<u8>),
+    List(Vec<WorkloadInput>),
 }
 
 fn egress() -> impl Strategy<Value = Egress> {
     prop_oneof![Just(Egress::Forbidden), Just(Egress::Allowed)]
 }
 
-fn any_event() -> impl Strategy<Value = Event> {
+fn input() -> impl Strategy<Value = WorkloadInput> {
     let kind = prop_oneof![
         Just(TargetKind::Local),
         Just(external("a")),
         Just(external("b"))
     ];
     let targets = prop::collection::vec(("[abc]", kind), 0..4);
-    let weights = prop::collection::vec(("[abcd](@[ab])?", 0u32..3, any::<bool>()), 0..4);
-    let apply = (
+    let decided_for = prop::option::of("[ab]");
+    let weights = ("[abcd](@[ab])?", 0u32..3, any::<bool>(), decided_for);
+    let weights = prop::collection::vec(weights, 0..4);
+    (
         0u8..3,
         0i64..4,
         0u64..6,
@@ -306,22 +317,46 @@ fn any_event() -> impl Strategy<Value = Event> {
                     generation: decided,
                     weights: weights
                         .iter()
-                        .map(|(name, weight, asleep)| WeightInput {
+                        .map(|(name, weight, asleep, decided_for)| WeightInput {
                             target: name.as_str().into(),
                             weight: *weight,
                             asleep: *asleep,
+                            decided_for: decided_for.as_deref().map(|model| DecidedFor {
+                                provider: "p".into(),
+                                model: model.into(),
+                            }),
                         })
                         .collect(),
                 });
-                Event::Apply(Box::new(input))
+                input
             },
-        );
+        )
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let apply = input().prop_map(|input| Event::Apply(Box::new(input)));
     prop_oneof![
         6 => apply,
         1 => (0u8..3).prop_map(Event::Broken),
         1 => (0u8..3).prop_map(Event::Delete),
-        1 => prop::collection::vec(0u8..3, 0..3).prop_map(Event::List),
+        1 => prop::collection::vec(0u8..3, 0..3).prop_map(Event::Keep),
+        2 => prop::collection::vec(input(), 0..3).prop_map(Event::List),
     ]
+}
+
+/// Whether a target at a provider is the one that its weight was decided for.
+#[cfg(feature = "cloud")]
+fn was_decided_for(input: &WorkloadInput, target: &RouteTarget) -> bool {
+    let Target::External(permit) = &target.target else {
+        return true;
+    };
+    let placement = input.placement.as_ref().expect("a placement");
+    let mut weights = placement.weights.iter();
+    weights.any(|weight| match &weight.decided_for {
+        _ if weight.target != target.name => false,
+        Some(of) => *of.provider == *permit.provider().name && *of.model == *permit.model(),
+        None => placement.generation == input.generation,
+    })
 }
 
 proptest! {
@@ -333,13 +368,15 @@ proptest! {
         let mut index = index();
         let mut forbidden = BTreeSet::new();
         let mut deleted = BTreeSet::new();
+        let mut inputs: BTreeMap<_, WorkloadInput> = BTreeMap::new();
         for event in events {
             match event {
                 Event::Apply(input) => {
-                    if input.egress == Egress::Forbidden && index.apply(Ok(*input.clone())) {
-                        forbidden.insert(input.uid);
-                    } else if input.egress == Egress::Allowed {
-                        index.apply(Ok(*input));
+                    if index.apply(Ok(*input.clone())) {
+                        if input.egress == Egress::Forbidden {
+                            forbidden.insert(input.uid.clone());
+                        }
+                        inputs.insert(input.uid.clone(), *input);
                     }
                 }
                 Event::Broken(uid) => {
@@ -349,9 +386,20 @@ proptest! {
                     index.delete(&format!("u{uid}"));
                     deleted.insert(format!("u{uid}"));
                 }
+                Event::Keep(kept) => {
+                    let kept: BTreeSet<_> = kept.iter().map(|uid| format!("u{uid}").into()).collect();
+                    index.retain(&kept);
+                }
                 Event::List(listed) => {
-                    let listed: BTreeSet<_> = listed.iter().map(|uid| format!("u{uid}").into()).collect();
-                    index.retain(&listed);
+                    // A list names each UID once.
+                    let listed: BTreeMap<_, _> = listed.into_iter().map(|input| (input.uid.clone(), input)).collect();
+                    let there = listed.values().filter(|input| !deleted.contains(&*input.uid));
+                    forbidden.extend(there.filter(|input| input.egress == Egress::Forbidden).map(|input| input.uid.clone()));
+                    let table = index.build();
+                    let gone = table.workloads().filter(|route| !listed.contains_key(&route.uid));
+                    deleted.extend(gone.map(|route| route.uid.to_string()));
+                    inputs.extend(listed.clone());
+                    index.list(listed.into_values().map(Ok).collect());
                 }
             }
             let table = index.build();
@@ -359,6 +407,8 @@ proptest! {
                 let external = route.targets.iter().any(|target| target.target.location() == Location::External);
                 prop_assert!(!external || !forbidden.contains(&route.uid), "{} leaks", route.uid);
                 prop_assert!(cfg!(feature = "cloud") || !external);
+                #[cfg(feature = "cloud")]
+                prop_assert!(route.targets.iter().all(|target| was_decided_for(&inputs[&route.uid], target)));
                 prop_assert!(!deleted.contains(&*route.uid));
             }
         }

@@ -10,6 +10,8 @@ mod engines;
 mod failover;
 #[cfg(feature = "cloud")]
 mod flip;
+#[cfg(feature = "cloud")]
+mod gates;
 mod index;
 mod local;
 mod plane;
@@ -19,5 +21,7 @@ mod report;
 mod streaming;
 mod substitutes;
 mod support;
+#[cfg(feature = "cloud")]
+mod unheard;
 mod upstream;
 mod watch;

@@ -4,7 +4,8 @@ use crate::index::{engines, slice};
 use crate::support::empty_index;
 use rstest::rstest;
 use weir_gateway::index::{
-    Egress, Index, PlacementInput, TargetInput, TargetKind, WeightInput, WorkloadInput,
+    DataDemands, DecidedFor, Egress, Index, PlacementInput, TargetInput, TargetKind, WeightInput,
+    WorkloadInput,
 };
 use weir_gateway::table::{RouteTable, TrafficPolicy};
 
@@ -16,6 +17,7 @@ fn workload(egress: Egress, targets: Vec<TargetInput>, weights: &[(&str, u32)]) 
         target: (*target).into(),
         weight: *weight,
         asleep: false,
+        decided_for: decided_for(&targets, target),
     };
     WorkloadInput {
         uid: UID.into(),
@@ -25,17 +27,32 @@ fn workload(egress: Egress, targets: Vec<TargetInput>, weights: &[(&str, u32)]) 
         resource_version: Some(1),
         created: 0,
         egress,
+        data: DataDemands::default(),
         model: "m".into(),
         key: Some(Sha256::digest(KEY).into()),
-        targets,
         placement: Some(PlacementInput {
             decision_id: "d-1".into(),
             step: 1,
             generation: 1,
             weights: weights.iter().map(weight).collect(),
         }),
+        targets,
         traffic: TrafficPolicy::default(),
     }
+}
+
+/// As the operator writes it: the provider of the target, and its model or the one that stands in.
+fn decided_for(targets: &[TargetInput], name: &str) -> Option<DecidedFor> {
+    let (declared, substitute) = weir_crds::names::substitute_of(name)
+        .map_or((name, None), |(declared, model)| (declared, Some(model)));
+    let declared = targets.iter().find(|target| *target.name == *declared)?;
+    let TargetKind::External { provider, model } = &declared.kind else {
+        return None;
+    };
+    Some(DecidedFor {
+        provider: provider.clone(),
+        model: substitute.map_or_else(|| model.clone(), |model| model.as_str().into()),
+    })
 }
 
 fn local(name: &str) -> TargetInput {
@@ -202,7 +219,9 @@ mod in_the_cloud {
         ];
         index.providers.set_providers(both.into());
         index.apply(Ok(on_nano(vec![external("p", "gpt-mini")])));
+        let decided = on_nano(vec![external("p", "gpt-mini")]).placement;
         let mut changed = on_nano(vec![external("p", "other")]);
+        changed.placement = decided;
         changed.generation = 2;
         index.apply(Ok(changed.clone()));
         assert_eq!(

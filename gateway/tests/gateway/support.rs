@@ -96,6 +96,7 @@ impl Route {
             decision_id: "d-1".into(),
             step: self.step,
             targets: self.targets,
+            closed: None,
             reachable: self.reachable,
             traffic: self.traffic,
             state: self.state,

@@ -26,6 +26,8 @@ pub struct Api {
     open: Arc<Mutex<Option<mpsc::UnboundedSender<Value>>>>,
     away: Arc<Mutex<bool>>,
     lists: Arc<Mutex<usize>>,
+    /// The version that it is at, counted back from 1000.
+    pub back: Arc<Mutex<u64>>,
     pub queries: Arc<Mutex<Vec<String>>>,
 }
 
@@ -47,9 +49,10 @@ impl Api {
         }
         if !query.contains("watch=") {
             *self.lists.lock().expect("lock") += 1;
+            let version = 1000 - *self.back.lock().expect("lock");
             let list = json!({
                 "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkloadList",
-                "metadata": {"resourceVersion": "1000"}, "items": *self.list.lock().expect("lock")
+                "metadata": {"resourceVersion": version.to_string()}, "items": *self.list.lock().expect("lock")
             });
             return response(StatusCode::OK, whole(&list));
         }
@@ -68,7 +71,7 @@ impl Api {
             .expect("open");
     }
 
-    fn set_away(&self, away: bool) {
+    pub fn set_away(&self, away: bool) {
         *self.away.lock().expect("lock") = away;
         *self.open.lock().expect("lock") = None;
     }
@@ -94,7 +97,7 @@ fn response(status: StatusCode, body: Answer) -> Response<Answer> {
         .expect("a response")
 }
 
-fn object(uid: &str, version: u64, step: i64) -> Value {
+pub fn object(uid: &str, version: u64, step: i64) -> Value {
     let (egress, targets) = if cfg!(feature = "cloud") {
         (
             "Allowed",
@@ -122,13 +125,13 @@ fn object(uid: &str, version: u64, step: i64) -> Value {
 
 fn start(api: &Api) -> Arc<Hub> {
     let hub = Arc::new(Hub::default());
-    let shared = Shared::new(empty_index(), Arc::clone(&hub), &["workloads"]);
+    let shared = Shared::new(empty_index(), Arc::clone(&hub), &["workloads"], None);
     tokio::spawn(watch_workloads(api.client(), Arc::clone(&shared)));
     tokio::spawn(async move { shared.publish_forever(|_| ()).await });
     hub
 }
 
-fn step(hub: &Hub, uid: &str) -> Option<i64> {
+pub fn step(hub: &Hub, uid: &str) -> Option<i64> {
     hub.table().by_uid(uid).map(|workload| workload.step)
 }
 

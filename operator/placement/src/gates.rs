@@ -8,6 +8,7 @@ use crate::snapshot::{
     TargetKind, WorkloadInput,
 };
 use crate::units::Tokens;
+use weir_terms::{Breach, Demands, Terms};
 
 /// Every gate up to Context that a target of the spec fails, in their order. Memory and what follows depend on a tier.
 pub(crate) fn rejections(
@@ -93,42 +94,50 @@ fn provider_terms(
     external: &ExternalTarget,
     failed: &mut Vec<Rejection>,
 ) {
+    let demands = Demands {
+        allowed_jurisdictions: &workload.allowed_jurisdictions,
+        require_zero_retention: workload.require_zero_retention,
+    };
+    let terms = Terms {
+        jurisdiction: external.jurisdiction.as_deref(),
+        zero_retention: external.zero_retention,
+        admits_namespace: external.namespace_allowed,
+    };
     let provider = &external.provider;
-    let mut fail = |reason, message| failed.push(rejection(Gate::ProviderTerms, reason, message));
-    if !workload.allowed_jurisdictions.is_empty() {
-        let allowed = list(workload.allowed_jurisdictions.iter());
-        match &external.jurisdiction {
-            None => fail(
+    let allowed = || list(workload.allowed_jurisdictions.iter());
+    for breach in weir_terms::breaches(demands, terms) {
+        let (reason, message) = match breach {
+            Breach::JurisdictionUnknown => (
                 RejectionReason::JurisdictionUnknown,
-                format!("the jurisdiction of provider {provider} is unknown; allowed: {allowed}"),
+                format!(
+                    "the jurisdiction of provider {provider} is unknown; allowed: {}",
+                    allowed()
+                ),
             ),
-            Some(jurisdiction) if !workload.allowed_jurisdictions.contains(jurisdiction) => fail(
+            Breach::JurisdictionNotAllowed => (
                 RejectionReason::JurisdictionNotAllowed,
-                format!("provider {provider} is in {jurisdiction}; allowed: {allowed}"),
+                format!(
+                    "provider {provider} is in {}; allowed: {}",
+                    external.jurisdiction.as_deref().unwrap_or_default(),
+                    allowed()
+                ),
             ),
-            Some(_) => {}
-        }
-    }
-    if workload.require_zero_retention {
-        match external.zero_retention {
-            Some(true) => {}
-            Some(false) => fail(
+            Breach::RetentionNotZero => (
                 RejectionReason::RetentionNotZero,
                 format!("provider {provider} retains data; zero retention is required"),
             ),
-            None => fail(
+            Breach::RetentionUnknown => (
                 RejectionReason::RetentionUnknown,
                 format!(
                     "the retention of provider {provider} is unknown; zero retention is required"
                 ),
             ),
-        }
-    }
-    if !external.namespace_allowed {
-        fail(
-            RejectionReason::NamespaceNotAllowed,
-            format!("provider {provider} does not admit the workload's namespace"),
-        );
+            Breach::NamespaceNotAllowed => (
+                RejectionReason::NamespaceNotAllowed,
+                format!("provider {provider} does not admit the workload's namespace"),
+            ),
+        };
+        failed.push(rejection(Gate::ProviderTerms, reason, message));
     }
 }
 

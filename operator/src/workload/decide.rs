@@ -11,9 +11,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weir_crds::InferenceWorkloadStatus;
 use weir_crds::decision::Decision as StatusDecision;
+use weir_crds::placement::DecidedFor;
 use weir_placement::{
     Decision, FleetSnapshot, HourHistory, HourlySplit, MoveBudget, MovesElsewhere, Outcome,
-    PlacementPolicy, Plan, Policy, TierState, WorkloadId, decide as decide_fleet, split_hour,
+    PlacementPolicy, Plan, Policy, TargetKind, TierState, WorkloadId, WorkloadInput,
+    decide as decide_fleet, split_hour,
 };
 
 use super::moves::{Wish, WishedTarget};
@@ -141,8 +143,8 @@ pub fn split(
     split_hour(decision, input, &validated.tiers, policy, hours, now)
 }
 
-/// What moves need of a decision, and of its split where there is one.
-pub fn wish(decision: &Decision, split: Option<&HourlySplit>) -> Wish {
+/// What moves need of a decision, of its split where there is one, and of the input that it was made of.
+pub fn wish(decision: &Decision, split: Option<&HourlySplit>, input: &WorkloadInput) -> Wish {
     let candidate = |name: &str| decision.candidates.iter().find(|each| each.name == name);
     let feasible = decision.weights.iter().map(|weight| {
         let candidate = candidate(&weight.target);
@@ -157,6 +159,7 @@ pub fn wish(decision: &Decision, split: Option<&HourlySplit>) -> Wish {
                 count(of_hour.map_or(replicas, |split| split.replicas))
             }),
             tier: candidate.and_then(|candidate| candidate.tier.clone()),
+            decided_for: decided_for(input, &weight.target),
         }
     });
     Wish {
@@ -166,6 +169,18 @@ pub fn wish(decision: &Decision, split: Option<&HourlySplit>) -> Wish {
         moves: decision.outcome == Outcome::Move,
         feasible: feasible.collect(),
     }
+}
+
+/// What a target at a provider was when it was decided about.
+fn decided_for(input: &WorkloadInput, target: &str) -> Option<DecidedFor> {
+    let place = input.places().find(|place| place.name == target)?;
+    let TargetKind::External(external) = &place.kind else {
+        return None;
+    };
+    Some(DecidedFor {
+        provider: external.provider.clone(),
+        model: external.model.name.clone()?,
+    })
 }
 
 /// The split as status has it.

@@ -40,6 +40,44 @@ fn a_shape_out_of_range_is_unknown_and_not_guessed_at() {
     }
 }
 
+fn input(targets: serde_json::Value) -> WorkloadInput {
+    let input = json!({"generation": 1, "egress": "Allowed", "targets": targets});
+    serde_json::from_value(input).expect("an input")
+}
+
+#[test]
+fn a_target_at_a_provider_is_wished_for_as_what_it_was_decided_for() {
+    let external = |model: &str| json!({"External": {"provider": "acme", "model": {"name": model}, "namespaceAllowed": true}});
+    let mut input = input(json!([
+        {"name": "here", "kind": {"Local": {"tiers": ["t"], "maxReplicas": 1}}},
+        {"name": "cloud", "kind": external("mini")},
+    ]));
+    input.substitutes = serde_json::from_value(json!([
+        {"of": "cloud", "target": {"name": "cloud@nano", "kind": external("nano")}},
+    ]))
+    .expect("substitutes");
+    let mut decision = recall::recall(&status(200)).expect("a decision");
+    decision.weights = [("here", Some(1)), ("cloud", None), ("cloud@nano", None)]
+        .map(|(target, replicas)| TargetWeight {
+            target: target.to_owned(),
+            weight: Percent::clamped(0),
+            replicas,
+        })
+        .into();
+    let feasible = wish(&decision, None, &input).feasible;
+    let models: Vec<_> = feasible
+        .iter()
+        .map(|target| {
+            let decided_for = target.decided_for.as_ref();
+            decided_for.map(|of| (of.provider.as_str(), of.model.as_str()))
+        })
+        .collect();
+    assert_eq!(
+        models,
+        [None, Some(("acme", "mini")), Some(("acme", "nano"))]
+    );
+}
+
 #[test]
 fn the_replicas_of_the_hour_replace_those_of_the_decision() {
     let weight = |target: &str, share, replicas| TargetWeight {
@@ -60,7 +98,7 @@ fn the_replicas_of_the_hour_replace_those_of_the_decision() {
         overflow: Some("cloud".to_owned()),
     };
     let replicas = |split| -> Vec<_> {
-        let feasible = wish(&decision, split).feasible;
+        let feasible = wish(&decision, split, &input(json!([]))).feasible;
         feasible.iter().map(|target| target.replicas).collect()
     };
     assert_eq!(replicas(None), [Some(4), Some(1), None]);

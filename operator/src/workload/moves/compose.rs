@@ -98,6 +98,7 @@ pub(super) fn weights(
             weight: share,
             replicas: (wished.location == Location::Local)
                 .then(|| replicas(view, previous, draft, wished, share)),
+            decided_for: wished.decided_for.clone(),
         }
     };
     view.wish.feasible.iter().map(weight).collect()

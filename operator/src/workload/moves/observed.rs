@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_crds::names;
-use weir_crds::placement::Location;
+use weir_crds::placement::{DecidedFor, Location};
 
 /// What was decided, as far as moves need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct WishedTarget {
     pub replicas: Option<i32>,
     /// The tier of a local target.
     pub tier: Option<String>,
+    /// What an external target is: the placement keeps it, for gateways to compare.
+    pub decided_for: Option<DecidedFor>,
 }
 
 impl Wish {

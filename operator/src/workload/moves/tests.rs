@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_crds::decision::HistoryEntry;
-use weir_crds::placement::{Location, Phase, Placement};
+use weir_crds::placement::{DecidedFor, Location, Phase, Placement};
 
 use super::*;
 
@@ -54,6 +54,10 @@ fn wish(target: Option<&str>, moves: bool, feasible: &[&str]) -> Wish {
         },
         replicas: (*name != "cloud").then(|| i32::from(Some(*name) == target)),
         tier: (*name != "cloud").then(|| format!("tier-{name}")),
+        decided_for: (*name == "cloud").then(|| DecidedFor {
+            provider: "acme".to_owned(),
+            model: "mini".to_owned(),
+        }),
     };
     Wish {
         decision_id: format!("d-{}", target.unwrap_or("none")),

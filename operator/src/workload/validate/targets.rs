@@ -181,10 +181,7 @@ pub(super) fn external(
         price: price(facts, provider, model, pending),
         jurisdiction: provider.spec.jurisdiction.clone(),
         zero_retention: Some(provider.spec.zero_retention),
-        namespace_allowed: allowed.is_empty()
-            || allowed
-                .iter()
-                .any(|namespace| namespace == facts.namespace()),
+        namespace_allowed: weir_terms::admits(allowed, facts.namespace()),
         ttft_p95: facts
             .traffic
             .targets

@@ -29,6 +29,20 @@ fn the_first_placement_takes_all_of_the_traffic_at_once() {
 }
 
 #[test]
+fn a_placement_that_does_not_say_what_it_was_decided_for_is_completed_without_a_step() {
+    let mut world = placed_on_a();
+    let complete = world.placement.clone().expect("a placement");
+    assert!(complete.weights[2].decided_for.is_some());
+    let mut older = complete.clone();
+    older.weights[2].decided_for = None;
+    world.placement = Some(older);
+    world.told.clear();
+    world.pass(1);
+    assert_eq!(world.placement, Some(complete));
+    assert!(world.told.is_empty(), "nothing happens to the workload");
+}
+
+#[test]
 fn nothing_is_placed_while_nothing_may_serve() {
     let mut world = World::new();
     world.wish = wish(None, false, &[]);

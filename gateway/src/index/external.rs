@@ -1,0 +1,67 @@
+//! Whether a target at a provider gets a route. The operator's decision is not enough: what it was made for and what the
+//! provider's terms are is compared again here, so that tightening either side acts at once, also without an operator.
+
+use super::entry::Entry;
+use super::named::Named;
+use super::{Closed, DecidedFor, Index, WeightInput, WorkloadInput};
+use crate::external::{EgressAllowed, ExternalPermit};
+use std::sync::Arc;
+
+impl Index {
+    pub(super) fn permit(
+        &mut self,
+        entry: &Entry,
+        input: &WorkloadInput,
+        weight: &WeightInput,
+        named: &Named<'_>,
+    ) -> Result<ExternalPermit, Closed> {
+        let wanted = named.external().ok_or(Closed::NotServed)?;
+        let proof = EgressAllowed::prove(input.egress).ok_or(Closed::NotServed)?;
+        if self.external_closed {
+            return Err(Closed::Unheard);
+        }
+        if !was_decided_for(input, weight, &wanted) {
+            return Err(Closed::Undecided);
+        }
+        if !floor_allows(entry, named.name, &wanted) {
+            return Err(Closed::ByNewerSpec);
+        }
+        let newest = entry.floor.as_ref().and_then(|floor| floor.input.as_ref());
+        for spec in std::iter::once(input).chain(newest) {
+            let breach = self.providers.breach(&wanted.provider, spec);
+            breach.map_or(Ok(()), |breach| Err(Closed::Terms(breach)))?;
+        }
+        if named.substitute.is_some() && !self.providers.offers(&wanted.provider, &wanted.model) {
+            return Err(Closed::Unusable);
+        }
+        let handle = self.providers.resolve(&wanted.provider);
+        let handle = handle.ok_or(Closed::Unusable)?;
+        Ok(ExternalPermit::new(
+            proof,
+            handle,
+            Arc::clone(&wanted.model),
+        ))
+    }
+}
+
+/// The placement says what it was decided for. Where an operator of an earlier release wrote it, it was decided for the
+/// spec of its own generation and no other.
+fn was_decided_for(input: &WorkloadInput, weight: &WeightInput, wanted: &DecidedFor) -> bool {
+    match &weight.decided_for {
+        Some(decided_for) => decided_for == wanted,
+        None => input
+            .placement
+            .as_ref()
+            .is_some_and(|placement| placement.generation == input.generation),
+    }
+}
+
+/// Where an older generation came back, the newest one must have had the same target.
+fn floor_allows(entry: &Entry, name: &str, wanted: &DecidedFor) -> bool {
+    let Some(floor) = &entry.floor else {
+        return true;
+    };
+    let newest = floor.input.as_ref();
+    let named = newest.and_then(|newest| Named::of(newest, name));
+    named.and_then(|named| named.external()).as_ref() == Some(wanted)
+}
