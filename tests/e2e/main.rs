@@ -12,6 +12,7 @@ mod malformed;
 mod market;
 mod named;
 mod outage;
+mod policies;
 mod recreate;
 mod rollback;
 mod schema;

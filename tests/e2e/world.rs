@@ -12,8 +12,11 @@ use weir_crds::placement::Phase;
 use weir_tests::cluster::{Cluster, UpOptions, build_images, model};
 use weir_tests::stack::{DEMO_NAMESPACE, Examples, PRICE_HIGH, Stack};
 
-/// Values of the chart: agents run where a kubelet does, not on fake nodes.
-pub const VALUES: [&str; 1] = [r"nodeAgent.nodeSelector.kubernetes\.io/hostname=node1"];
+/// Values of the chart: agents run where a kubelet does, not on fake nodes; the fake provider's pod listens on 8443.
+pub const VALUES: [&str; 2] = [
+    r"nodeAgent.nodeSelector.kubernetes\.io/hostname=node1",
+    "networkPolicy.externalPorts={443,8443}",
+];
 
 /// No scenario takes longer.
 const LIMIT: Duration = Duration::from_secs(540);

@@ -22,8 +22,9 @@ COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-s
 OWN = ("dns", "pause")
 # Without these `/version` reports v0.0.0 and Helm's Capabilities break.
 _VERSION_PACKAGE = "k8s.io/component-base/version"
+PLAIN_LDFLAGS = "-s -w"
 LDFLAGS = (
-    f"-s -w -X {_VERSION_PACKAGE}.gitVersion={VERSION} -X {_VERSION_PACKAGE}.gitMajor=1"
+    f"{PLAIN_LDFLAGS} -X {_VERSION_PACKAGE}.gitVersion={VERSION} -X {_VERSION_PACKAGE}.gitMajor=1"
     f" -X {_VERSION_PACKAGE}.gitMinor=36 -X {_VERSION_PACKAGE}.gitTreeState=clean"
 )
 
@@ -80,6 +81,14 @@ def base_images() -> list[Path]:
 
 
 def _build(folder: Path, components: tuple[str, ...]) -> None:
+    packages = [f"k8s.io/kubernetes/cmd/{name}" for name in components] + [f"./{name}" for name in OWN]
+    say(f"building Kubernetes {VERSION} and CoreDNS: 5 to 8 minutes on two cores the first time")
+    go_build(HERE, folder, packages, LDFLAGS)
+    say("Kubernetes is built")
+
+
+def go_build(source: Path, folder: Path, packages: list[str], ldflags: str) -> None:
+    """Build packages of the module in `source` into a folder, with progress."""
     go = _go()
     cache = os.environ.get("GOCACHE") or str(cache_dir() / "go-build")
     # A sixth of the build's processor time went into collecting garbage and into debug information that the linker strips.
@@ -92,20 +101,17 @@ def _build(folder: Path, components: tuple[str, ...]) -> None:
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
     }
-    packages = [f"k8s.io/kubernetes/cmd/{name}" for name in components] + [f"./{name}" for name in OWN]
-    say(f"building Kubernetes {VERSION} and CoreDNS with {go}: 5 to 8 minutes on two cores the first time")
-    _progress([go, "mod", "download"], environment, "modules")
-    command = [go, "build", "-v", "-trimpath", "-gcflags=all=-dwarf=false", f"-ldflags={LDFLAGS}", "-o", f"{folder}/", *packages]
-    _progress(command, environment, "packages compiled")
-    say("Kubernetes is built")
+    _progress([go, "mod", "download"], source, environment, "modules")
+    command = [go, "build", "-v", "-trimpath", "-gcflags=all=-dwarf=false", f"-ldflags={ldflags}", "-o", f"{folder}/", *packages]
+    _progress(command, source, environment, "packages compiled")
 
 
-def _progress(command: list, environment: dict, what: str) -> None:
+def _progress(command: list, source: Path, environment: dict, what: str) -> None:
     """Run a go command, counting the lines that it writes as it goes."""
     terminal = sys.stderr.isatty()
     lines: list[str] = []
     process = subprocess.Popen(
-        [str(word) for word in command], cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [str(word) for word in command], cwd=source, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True)
     reader.start()
