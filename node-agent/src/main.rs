@@ -20,7 +20,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Report this node's GPUs, processors and engines to the operator.
-    Telemetry(TelemetryArgs),
+    Telemetry(Box<TelemetryArgs>),
     /// Serve a GGUF model over OpenAI's HTTP API.
     Serve(Box<ServeArgs>),
 }
@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
         .build()
         .context("no async runtime")?;
     match cli.command {
-        Command::Telemetry(args) => runtime.block_on(run_telemetry(args))?,
+        Command::Telemetry(args) => runtime.block_on(run_telemetry(*args))?,
         Command::Serve(args) => runtime.block_on(serve::serve(*args))?,
     }
     runtime.shutdown_background();
