@@ -2,10 +2,8 @@
 
 use crate::schema::{self, Node};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::core::cel::{CompiledSchema, compile_schema};
 use serde_json::{Value, json};
-use std::fmt;
-use std::sync::Arc;
+use weir_schema::Schema;
 
 /// One kind at one version.
 #[derive(Clone, Debug)]
@@ -30,20 +28,8 @@ pub struct Kind {
     pub upsert: bool,
     /// Merge rules.
     pub node: Node,
-    /// Structural schema of a custom kind, or null.
-    pub schema: Value,
-    /// CEL rules of a custom kind.
-    pub rules: Option<Rules>,
-}
-
-/// Compiled CEL rules.
-#[derive(Clone)]
-pub struct Rules(pub Arc<CompiledSchema>);
-
-impl fmt::Debug for Rules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Rules")
-    }
+    /// Structural schema and rules of a custom kind, or nothing.
+    pub schema: Schema,
 }
 
 impl Kind {
@@ -65,7 +51,7 @@ impl Kind {
 
     /// Whether the kind comes from a CustomResourceDefinition.
     pub fn is_custom(&self) -> bool {
-        !self.schema.is_null()
+        !self.schema.value().is_null()
     }
 
     /// What the server compares a new object with to record its first owners: the zero value of the kind's type.
@@ -157,8 +143,7 @@ fn built_in_line(line: &str) -> Option<Kind> {
         unconditional: !has('c'),
         upsert: has('u'),
         node: schema::built_in(kind),
-        schema: Value::Null,
-        rules: None,
+        schema: Schema::default(),
     })
 }
 
@@ -168,11 +153,7 @@ pub fn custom(crd: &CustomResourceDefinition) -> Vec<Kind> {
     let served = spec.versions.iter().filter(|version| version.served);
     served
         .map(|version| {
-            let schema = version
-                .schema
-                .as_ref()
-                .and_then(|schema| schema.open_api_v3_schema.as_ref());
-            let schema = serde_json::to_value(schema).unwrap_or_default();
+            let schema = Schema::of(crd, &version.name).unwrap_or_default();
             Kind {
                 group: spec.group.clone(),
                 version: version.name.clone(),
@@ -186,14 +167,9 @@ pub fn custom(crd: &CustomResourceDefinition) -> Vec<Kind> {
                 generation: true,
                 unconditional: false,
                 upsert: false,
-                node: schema::custom(&schema),
-                rules: has_rules(&schema).then(|| Rules(Arc::new(compile_schema(&schema)))),
+                node: schema::custom(schema.value()),
                 schema,
             }
         })
         .collect()
-}
-
-fn has_rules(schema: &Value) -> bool {
-    schema.to_string().contains("\"x-kubernetes-validations\"")
 }

@@ -37,7 +37,6 @@ mod selector;
 mod service;
 mod status;
 mod store;
-mod structural;
 mod typed;
 mod watch;
 mod write;
@@ -47,7 +46,7 @@ pub use deployments::{FakeDeploymentController, Outcome};
 pub use fault::{Fault, Record};
 pub use request::RequestInfo;
 pub use service::{Broken, FaultHook, SimService};
-pub use status::{ApiError, Cause};
+pub use status::ApiError;
 
 use crate::core::Core;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

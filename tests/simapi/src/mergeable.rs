@@ -1,14 +1,14 @@
 //! Why an applied configuration of a custom kind cannot be merged at all; the server answers that with 500.
 
 use crate::kinds::Kind;
-use crate::structural::type_of;
 use serde_json::Value;
+use weir_schema::{repeated, type_of};
 
 /// The first field that the schema lacks, value of another type, or item that is there twice.
 pub fn obstacle(kind: &Kind, config: &Value) -> Option<String> {
     let own = |name: &str| !matches!(name, "apiVersion" | "kind" | "metadata");
     let mut fields = config.as_object()?.iter().filter(|(name, _)| own(name));
-    fields.find_map(|(name, value)| misfit_field(&kind.schema, name, value, ""))
+    fields.find_map(|(name, value)| misfit_field(kind.schema.value(), name, value, ""))
 }
 
 fn misfit_field(schema: &Value, name: &str, value: &Value, path: &str) -> Option<String> {
@@ -51,31 +51,4 @@ fn misfit(schema: &Value, value: &Value, path: &str) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Items of a keyed list or set that repeat an earlier one.
-pub fn repeated(schema: &Value, items: &[Value]) -> Vec<usize> {
-    let keys = schema["x-kubernetes-list-map-keys"].as_array();
-    let identity = |item: &Value| -> Vec<Value> {
-        match keys {
-            Some(keys) => keys
-                .iter()
-                .filter_map(Value::as_str)
-                .map(|key| item[key].clone())
-                .collect(),
-            None => vec![item.clone()],
-        }
-    };
-    if !matches!(
-        schema["x-kubernetes-list-type"].as_str(),
-        Some("map" | "set")
-    ) {
-        return Vec::new();
-    }
-    let repeats = |at: &usize| {
-        items[..*at]
-            .iter()
-            .any(|other| identity(other) == identity(&items[*at]))
-    };
-    (1..items.len()).filter(repeats).collect()
 }

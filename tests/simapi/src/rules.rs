@@ -3,8 +3,9 @@
 use crate::kinds::Kind;
 use crate::mergeable;
 use crate::request::RequestInfo;
-use crate::status::{ApiError, Cause};
+use crate::status::ApiError;
 use serde_json::{Map, Value, json};
+use weir_schema::Cause;
 
 /// Holds the body to the path: kind, name and namespace.
 pub fn check_identity(

@@ -3,6 +3,7 @@
 use crate::kinds::Kind;
 use crate::managed::Conflicts;
 use serde_json::{Value, json};
+use weir_schema::Cause;
 
 /// An answer of kind `Status` that reports a failure.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -16,28 +17,6 @@ pub struct ApiError {
     pub message: String,
     /// `details` of the answer, or null.
     pub details: Box<Value>,
-}
-
-/// One invalid field.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cause {
-    /// Such as `FieldValueInvalid`.
-    pub reason: String,
-    /// One line for people.
-    pub message: String,
-    /// Path such as `spec.replicas`.
-    pub field: String,
-}
-
-impl Cause {
-    /// A cause from its parts.
-    pub fn new(reason: &str, field: &str, message: impl Into<String>) -> Self {
-        Self {
-            reason: reason.to_owned(),
-            message: message.into(),
-            field: field.to_owned(),
-        }
-    }
 }
 
 impl ApiError {

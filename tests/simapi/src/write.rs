@@ -7,11 +7,11 @@ use crate::managed::{Managed, Writer, ownable};
 use crate::preconditions;
 use crate::request::RequestInfo;
 use crate::rules;
-use crate::status::{ApiError, Cause};
+use crate::status::ApiError;
 use crate::store::Key;
-use crate::structural;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use weir_schema::Cause;
 
 impl Core {
     pub(crate) fn create(&mut self, kind: &Kind, request: &RequestInfo) -> Answer {
@@ -372,7 +372,7 @@ fn namespace_key(name: &str) -> Key {
 fn decode(kind: &Kind, object: &mut Value) {
     defaults::metadata(&mut object["metadata"]);
     if kind.is_custom() {
-        structural::decode(kind, object);
+        kind.schema.decode(object);
     } else {
         if let (false, Some(object)) = (kind.status, object.as_object_mut()) {
             object.remove("status");
@@ -383,7 +383,7 @@ fn decode(kind: &Kind, object: &mut Value) {
 
 fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     if kind.is_custom() {
-        structural::validate(kind, object, old)
+        kind.schema.refused(object, old)
     } else {
         rules::built_in(kind, object)
     }

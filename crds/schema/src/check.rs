@@ -1,103 +1,13 @@
-//! Structural schemas of custom kinds: pruning, defaulting, validation, CEL rules.
+//! Validation by the schema alone: types, bounds, patterns, required fields, repeated items.
 
-use crate::kinds::Kind;
-use crate::mergeable::repeated;
-use crate::status::Cause;
-use kube::core::cel::Validator;
 use serde_json::{Map, Value};
 
-/// The object as the server decodes it: unknown fields dropped, defaults set.
-pub fn decode(kind: &Kind, object: &mut Value) {
-    let Some(properties) = kind.schema["properties"].as_object() else {
-        return;
-    };
-    let Some(fields) = object.as_object_mut() else {
-        return;
-    };
-    fields.retain(|name, _| {
-        matches!(name.as_str(), "apiVersion" | "kind" | "metadata") || properties.contains_key(name)
-    });
-    for (name, schema) in properties {
-        if matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
-            continue;
-        }
-        if let (false, Some(default)) = (fields.contains_key(name), schema.get("default")) {
-            fields.insert(name.clone(), default.clone());
-        }
-        if let Some(value) = fields.get_mut(name) {
-            prune(schema, value);
-            default(schema, value);
-        }
-    }
-}
+use crate::Cause;
 
-fn prune(schema: &Value, value: &mut Value) {
-    let keeps_unknown = schema["x-kubernetes-preserve-unknown-fields"] == true;
-    match value {
-        Value::Object(object) => {
-            let properties = schema["properties"].as_object();
-            let additional = schema
-                .get("additionalProperties")
-                .filter(|schema| schema.is_object());
-            let free = keeps_unknown
-                || schema
-                    .get("additionalProperties")
-                    .is_some_and(|schema| *schema != false);
-            object.retain(|name, _| {
-                free || properties.is_some_and(|properties| properties.contains_key(name))
-            });
-            for (name, child) in object.iter_mut() {
-                if let Some(schema) = properties
-                    .and_then(|properties| properties.get(name))
-                    .or(additional)
-                {
-                    prune(schema, child);
-                }
-            }
-        }
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| prune(&schema["items"], item)),
-        _ => {}
-    }
-}
-
-fn default(schema: &Value, value: &mut Value) {
-    match value {
-        Value::Object(object) => {
-            let empty = Map::new();
-            let properties = schema["properties"].as_object().unwrap_or(&empty);
-            for (name, schema) in properties {
-                let nullable = schema["nullable"] == true;
-                let absent = match object.get(name) {
-                    None => true,
-                    Some(value) => value.is_null() && !nullable,
-                };
-                if let (true, Some(value)) = (absent, schema.get("default")) {
-                    object.insert(name.clone(), value.clone());
-                }
-            }
-            let additional = schema
-                .get("additionalProperties")
-                .filter(|schema| schema.is_object());
-            for (name, child) in object.iter_mut() {
-                if let Some(schema) = properties.get(name).or(additional) {
-                    default(schema, child);
-                }
-            }
-        }
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| default(&schema["items"], item)),
-        _ => {}
-    }
-}
-
-/// What the schema and its rules refuse.
-pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+/// What the schema refuses of an object; its metadata is the server's own affair.
+pub(crate) fn causes(schema: &Value, object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
-    let root = kind.schema["properties"].as_object();
-    for name in kind.schema["required"]
+    for name in schema["required"]
         .as_array()
         .into_iter()
         .flatten()
@@ -107,36 +17,17 @@ pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> 
             causes.push(Cause::new("FieldValueRequired", name, "Required value"));
         }
     }
-    for (name, schema) in root.into_iter().flatten() {
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
         if let (false, Some(value)) = (name == "metadata", object.get(name)) {
             check(schema, value, name, &mut causes);
         }
     }
-    let Some(rules) = &kind.rules else {
-        return causes;
-    };
-    if causes
-        .iter()
-        .any(|cause| BLOCKING.contains(&cause.reason.as_str()))
-    {
-        let why = "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-        causes.push(Cause::new("FieldValueInvalid", "<nil>", why));
-        return causes;
-    }
-    let Err(errors) = Validator::new().validate_compiled(&rules.0, object, old) else {
-        return causes;
-    };
-    let broken = errors.into_vec().into_iter().map(|error| {
-        let field = if error.field_path.is_empty() {
-            "<nil>"
-        } else {
-            &error.field_path
-        };
-        let reason = error.reason.as_deref().unwrap_or("FieldValueInvalid");
-        Cause::new(reason, field, format!("Invalid value: {}", error.message))
-    });
-    causes.extend(broken);
     causes
+}
+
+/// Whether rules are not asked after this error.
+pub(crate) fn blocks_rules(cause: &Cause) -> bool {
+    BLOCKING.contains(&cause.reason.as_str())
 }
 
 /// Errors after which the rules are not asked.
@@ -320,4 +211,31 @@ fn check_object(schema: &Value, object: &Map<String, Value>, path: &str, causes:
             check(schema, child, &format!("{path}.{name}"), causes);
         }
     }
+}
+
+/// Items of a keyed list or set that repeat an earlier one.
+pub fn repeated(schema: &Value, items: &[Value]) -> Vec<usize> {
+    let keys = schema["x-kubernetes-list-map-keys"].as_array();
+    let identity = |item: &Value| -> Vec<Value> {
+        match keys {
+            Some(keys) => keys
+                .iter()
+                .filter_map(Value::as_str)
+                .map(|key| item[key].clone())
+                .collect(),
+            None => vec![item.clone()],
+        }
+    };
+    if !matches!(
+        schema["x-kubernetes-list-type"].as_str(),
+        Some("map" | "set")
+    ) {
+        return Vec::new();
+    }
+    let repeats = |at: &usize| {
+        items[..*at]
+            .iter()
+            .any(|other| identity(other) == identity(&items[*at]))
+    };
+    (1..items.len()).filter(repeats).collect()
 }
