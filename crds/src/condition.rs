@@ -2,6 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::text;
+
 /// Condition types of all kinds. Each has positive polarity: True is the good state.
 pub mod types {
     /// The spec was understood and is consistent.
@@ -85,17 +87,12 @@ impl Conditions {
             Some(before) if before.status == status.as_str() => before.last_transition_time.clone(),
             _ => now.clone(),
         };
-        let mut message = message.into();
-        if message.len() > 1024 {
-            let end = (0..=1024).rev().find(|at| message.is_char_boundary(*at));
-            message.truncate(end.unwrap_or(0));
-        }
         self.0.retain(|condition| condition.type_ != type_);
         self.0.push(Condition {
             type_: type_.to_owned(),
             status: status.as_str().to_owned(),
-            reason: reason.to_owned(),
-            message,
+            reason: text::bounded(reason),
+            message: text::bounded(message),
             observed_generation: Some(generation),
             last_transition_time,
         });
@@ -142,6 +139,6 @@ mod tests {
             1,
             &at(1),
         );
-        assert_eq!(conditions.0[0].message.chars().count(), 512);
+        assert_eq!(conditions.0[0].message.chars().count(), 511);
     }
 }

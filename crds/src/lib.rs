@@ -16,7 +16,9 @@ pub mod policy;
 pub mod price_book;
 pub mod provider;
 pub mod quantity;
+mod status_schema;
 mod substitute;
+pub mod text;
 pub mod tier;
 pub mod usage;
 pub mod workload;
@@ -36,7 +38,7 @@ pub use workload_status::InferenceWorkloadStatus;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-/// Every CustomResourceDefinition of the group, in the order of their names.
+/// Every CustomResourceDefinition of the group, in the order of their names; their statuses without rules.
 pub fn all() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![
         GPUNode::crd(),
@@ -49,5 +51,6 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         ModelProfile::crd(),
     ];
     crds.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    crds.iter_mut().for_each(status_schema::without_rules);
     crds
 }

@@ -251,20 +251,36 @@ pub struct InferencePriceBookStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// A price that the guard holds back.
+/// A change that the guard holds back.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldPrice {
     /// Name of the model whose price is held.
     pub model: String,
-    /// The price that was read and is not believed yet.
-    pub read: PriceEntry,
+    /// What the source has for the model: another Price, Nothing any more, or a row that is Unreadable.
+    pub found: Found,
+    /// The price that was read and is not believed yet; absent unless a price was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<PriceEntry>,
     /// Why it is held, with both numbers.
     pub reason: String,
+    /// Names this change alone: whoever confirms it names this.
+    pub revision: String,
     /// When it was read first.
     pub since: Time,
     /// How many fetches have confirmed it since.
     pub confirmations: i32,
+}
+
+/// What the source has for a model whose believed price is kept.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Another price.
+    Price,
+    /// No row any more.
+    Nothing,
+    /// A row that cannot be read; it never replaces a price.
+    Unreadable,
 }
 
 /// An accepted change of a price.

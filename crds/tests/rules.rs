@@ -207,6 +207,34 @@ fn recorded_hours_are_whole_and_have_every_count(
 }
 
 #[test]
+fn a_status_has_bounds_and_no_rules_that_could_refuse_it() {
+    for crd in weir_crds::all() {
+        let name = crd.metadata.name.clone().unwrap_or_default();
+        let crd = serde_json::to_value(&crd).expect("JSON");
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        relaxed(&format!("{name}.status"), &schema["properties"]["status"]);
+    }
+}
+
+fn relaxed(path: &str, schema: &Value) {
+    for rule in ["pattern", "minLength", "default"] {
+        assert!(schema[rule].is_null(), "{path} has {rule}");
+    }
+    let free_text = schema["type"] == "string" && schema["enum"].is_null();
+    if free_text && schema["format"].is_null() {
+        assert!(schema["maxLength"].is_u64(), "{path} has no bound");
+    }
+    for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+        relaxed(&format!("{path}.{key}"), property);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            relaxed(&format!("{path}.{inner}"), &schema[inner]);
+        }
+    }
+}
+
+#[test]
 fn every_property_is_explained_and_no_key_is_a_yaml_boolean() {
     for crd in weir_crds::all() {
         let name = crd.metadata.name.clone().unwrap_or_default();

@@ -10,6 +10,8 @@ mod collector;
 mod election;
 #[path = "infra/replica.rs"]
 mod replica;
+#[path = "infra/statuses.rs"]
+mod statuses;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -303,10 +303,7 @@ impl Controller {
             self.context.events.normal(&object, "PriceChanged", message);
         }
         for held in &after.held {
-            let known = before
-                .held
-                .iter()
-                .any(|old| old.model == held.model && old.read == held.read);
+            let known = before.held.iter().any(|old| old.revision == held.revision);
             if !known {
                 self.context.events.warning(
                     &object,

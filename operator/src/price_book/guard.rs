@@ -4,6 +4,7 @@
 use super::parse::{Document, IMPLAUSIBLE, ModelPrice, TierPrice};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use weir_crds::text;
 
 /// Fetches that must show a held price again before it is believed.
 const CONFIRMATIONS: u32 = 2;
@@ -26,11 +27,22 @@ pub struct Belief {
     pub held: BTreeMap<String, Held>,
 }
 
+/// What a source has for a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// A price.
+    Price(ModelPrice),
+    /// No row.
+    Nothing,
+    /// A row that cannot be read. It never replaces a price.
+    Unreadable,
+}
+
 /// A reading that is not believed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// What was read; `None`: the model was gone.
-    pub read: Option<ModelPrice>,
+    /// What was read.
+    pub seen: Seen,
     /// Why it is held, with both numbers.
     pub reason: String,
     /// When it was read first.
@@ -64,17 +76,22 @@ pub fn judge(
         let old = before.prices.get(model).cloned();
         let new = read.prices.get(model).cloned();
         let suspicion = match read.rejected.get(model) {
-            Some(reason) => Some(format!("the row cannot be read: {reason}")),
+            Some(reason) => Some(text::bounded(format!("the row cannot be read: {reason}"))),
             None => suspicion(old.as_ref(), new.as_ref(), limits.max_ratio_micros),
         };
         let Some(reason) = suspicion else {
             accept(&mut belief, &mut changes, model, old, new);
             continue;
         };
-        let held = confirm(before.held.get(model), new.clone(), reason, now);
-        let unreadable = read.rejected.contains_key(model);
+        let seen = match &new {
+            _ if read.rejected.contains_key(model) => Seen::Unreadable,
+            Some(price) => Seen::Price(price.clone()),
+            None => Seen::Nothing,
+        };
+        let held = again(before.held.get(model), seen, reason, now);
         let seen_long_enough = now.duration_since(held.since) >= limits.confirm_for;
-        if !unreadable && held.confirmations >= CONFIRMATIONS && seen_long_enough {
+        let confirmed = held.confirmations >= CONFIRMATIONS && seen_long_enough;
+        if confirmed && held.seen != Seen::Unreadable {
             accept(&mut belief, &mut changes, model, old, new);
             continue;
         }
@@ -104,20 +121,15 @@ fn accept(
 }
 
 /// A reading that was held before and is read again counts as confirmed; another one starts anew.
-fn confirm(
-    before: Option<&Held>,
-    read: Option<ModelPrice>,
-    reason: String,
-    now: Timestamp,
-) -> Held {
+fn again(before: Option<&Held>, seen: Seen, reason: String, now: Timestamp) -> Held {
     match before {
-        Some(held) if held.read == read => Held {
+        Some(held) if held.seen == seen => Held {
             // More says nothing more, and each count would be a write.
             confirmations: (held.confirmations + 1).min(CONFIRMATIONS),
             ..held.clone()
         },
         _ => Held {
-            read,
+            seen,
             reason,
             since: now,
             confirmations: 0,

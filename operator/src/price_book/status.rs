@@ -1,15 +1,16 @@
 //! Pure: what is believed and held, as status; and back, so that a restart loses nothing.
 
-use super::guard::{Belief, Change, Held};
+use super::guard::{Belief, Change, Held, Seen};
 use super::parse::{entry_price, to_entry};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use sha2::{Digest, Sha256};
 use weir_crds::condition::{ConditionStatus, Conditions, types};
 use weir_crds::price_book::{
-    HeldPrice, InferencePriceBookStatus, PriceChange, PriceEntry, PricePair,
+    Found, HeldPrice, InferencePriceBookStatus, PriceChange, PriceEntry, PricePair,
 };
 use weir_crds::quantity::decimal;
+use weir_crds::text;
 
 use super::parse::ModelPrice;
 
@@ -48,15 +49,7 @@ pub fn belief(status: &InferencePriceBookStatus) -> Belief {
     let held = status
         .held
         .iter()
-        .map(|held| {
-            let held_price = Held {
-                read: entry_price(&held.read).ok(),
-                reason: held.reason.clone(),
-                since: held.since.0,
-                confirmations: u32::try_from(held.confirmations).unwrap_or(0),
-            };
-            (held.model.clone(), held_price)
-        })
+        .filter_map(|held| Some((held.model.clone(), held_of(held)?)))
         .collect();
     Belief { prices, held }
 }
@@ -217,23 +210,43 @@ fn conditions(
     conditions.0
 }
 
-fn held_price((model, held): (&String, &Held)) -> HeldPrice {
-    let gone = ModelPrice::default();
-    HeldPrice {
-        model: model.clone(),
-        read: match &held.read {
-            Some(read) => to_entry(model, read),
-            // A vanished model reads back as no price, because "-" is no decimal.
-            None => PriceEntry {
-                input_usd_per_million_tokens: "-".into(),
-                output_usd_per_million_tokens: "-".into(),
-                ..to_entry(model, &gone)
-            },
+/// `None` for what is garbled: it is held anew when it is read again.
+fn held_of(held: &HeldPrice) -> Option<Held> {
+    Some(Held {
+        seen: match held.found {
+            Found::Price => Seen::Price(entry_price(held.read.as_ref()?).ok()?),
+            Found::Nothing => Seen::Nothing,
+            Found::Unreadable => Seen::Unreadable,
         },
         reason: held.reason.clone(),
+        since: held.since.0,
+        confirmations: u32::try_from(held.confirmations).unwrap_or(0),
+    })
+}
+
+fn held_price((model, held): (&String, &Held)) -> HeldPrice {
+    let (found, read) = match &held.seen {
+        Seen::Price(price) => (Found::Price, Some(to_entry(model, price))),
+        Seen::Nothing => (Found::Nothing, None),
+        Seen::Unreadable => (Found::Unreadable, None),
+    };
+    HeldPrice {
+        model: model.clone(),
+        revision: held_revision(model, found, read.as_ref(), held.since),
+        found,
+        read,
+        reason: text::bounded(&held.reason),
         since: Time(held.since),
         confirmations: i32::try_from(held.confirmations).unwrap_or(i32::MAX),
     }
+}
+
+/// Names one change of one model: the same price that is held another time has another name.
+fn held_revision(model: &str, found: Found, read: Option<&PriceEntry>, since: Timestamp) -> String {
+    let mut hash = Sha256::new();
+    let whole = (model, found, read, since.as_second());
+    hash.update(serde_json::to_vec(&whole).unwrap_or_default());
+    hex::encode(&hash.finalize()[..6])
 }
 
 fn rendered(change: &Change, now: Timestamp) -> PriceChange {

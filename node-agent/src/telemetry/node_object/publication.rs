@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_crds::GPUNodeStatus;
 use weir_crds::node::{Cpu, Device, Measurement};
+use weir_crds::text;
 
 use super::WriteError;
 use crate::telemetry::measurement;
@@ -20,6 +21,9 @@ pub(super) const FIRST_RETRY: Duration = Duration::from_secs(5);
 const SMOOTHING: Duration = Duration::from_secs(20);
 /// A step is left when the value is further away than this: half a step, and 2 against flapping at its edge.
 const STEP_EXIT_PERCENT: f64 = 7.0;
+
+/// As many devices as the schema admits; `deviceCount` tells of all.
+const MOST_DEVICES: usize = 128;
 
 /// What is known, what was written, and when to write again.
 #[derive(Debug, Default)]
@@ -116,7 +120,12 @@ impl Publication {
                 .and_then(|count| i32::try_from(count).ok()),
             device_count: i32::try_from(reading.devices.len()).ok(),
             gpu_utilization_percent: self.gpu.value.map(|value| step(gpu_before, value)),
-            devices: reading.devices.iter().map(device).collect(),
+            devices: reading
+                .devices
+                .iter()
+                .take(MOST_DEVICES)
+                .map(device)
+                .collect(),
             cpu: reading.cpu.as_ref().map(|values| Cpu {
                 model: values.model.clone(),
                 logical_processors: values
@@ -161,8 +170,8 @@ fn device(values: &DeviceValues) -> Device {
             .memory_total_bytes
             .and_then(|bytes| i64::try_from(bytes).ok()),
         measurement: Some(measurement::of_device(values)),
-        compute_capability: values.compute_capability.clone(),
-        parent: values.parent.clone(),
+        compute_capability: values.compute_capability.clone().map(text::bounded),
+        parent: values.parent.clone().map(text::bounded),
     }
 }
 

@@ -338,3 +338,50 @@ async fn object_that_somebody_deleted_comes_back_while_nothing_changes() {
     let once = [Method::GET, Method::POST, Method::PATCH];
     assert_eq!(api.methods(), [once.clone(), once].concat());
 }
+
+/// What the API server would refuse of this status.
+fn refused(status: &GPUNodeStatus) -> Vec<String> {
+    let definitions = weir_crds::all();
+    let ours = |crd: &&k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
+        crd.spec.names.kind == "GPUNode"
+    };
+    let definition = definitions.iter().find(ours).expect("our kind");
+    let schema = weir_schema::Schema::of(definition, "v1alpha1").expect("its version");
+    let object = serde_json::json!({"status": status, "spec": {}});
+    let refused = schema.refused(&object, None).into_iter();
+    refused.map(|cause| cause.to_string()).collect()
+}
+
+#[rstest]
+#[case::few_and_short(2, 10)]
+#[case::many_and_long(200, 5_000)]
+#[tokio::test(start_paused = true)]
+async fn a_node_of_any_size_can_be_written(#[case] devices: usize, #[case] length: usize) {
+    let reading = Reading {
+        devices: (0..devices)
+            .map(|index| DeviceValues {
+                uuid: format!("GPU-{index}"),
+                model: "ü".repeat(length),
+                parent: Some("p".repeat(length)),
+                compute_capability: Some("9".repeat(length)),
+                memory_total_bytes: Some(24 << 30),
+                ..DeviceValues::default()
+            })
+            .collect(),
+        driver_version: Some("d".repeat(length)),
+        cuda_version: Some("c".repeat(length)),
+        cpu: Some(CpuValues {
+            model: Some("m".repeat(length)),
+            ..CpuValues::default()
+        }),
+        ..Reading::default()
+    };
+    let (sample, _) =
+        crate::telemetry::sanitize::Sanitizer::default().accept(Duration::from_secs(1), reading);
+    let latest = Latest::Fresh(Arc::new(sample.expect("the first")));
+    let mut publication = Publication::default();
+    let writes = observe(&mut publication, 60, |_| latest.clone()).await;
+    let status = &writes.first().expect("is written").1;
+    assert_eq!(refused(status), Vec::<String>::new());
+    assert_eq!(status.device_count, i32::try_from(devices).ok());
+}

@@ -112,7 +112,8 @@ fn a_zero_a_thousandfold_and_a_vanished_model_are_held() {
     for reading in [Some(price(0)), Some(price(1_000_000_000)), None] {
         let belief = follow(&[(0, Some(price(1_000_000))), (1, reading.clone())]);
         assert_eq!(belief.prices["m"], price(1_000_000), "{reading:?}");
-        assert_eq!(belief.held["m"].read, reading);
+        let seen = reading.map_or(Seen::Nothing, Seen::Price);
+        assert_eq!(belief.held["m"].seen, seen);
     }
 }
 
@@ -179,6 +180,20 @@ fn an_unreadable_row_keeps_the_old_price_for_good() {
         belief = judge(&belief, &broken, &wanted(), LIMITS, at(hour)).0;
     }
     assert_eq!(belief.prices["m"], price(1_000_000));
+}
+
+#[test]
+fn a_row_that_could_not_be_read_confirms_nothing_when_it_vanishes() {
+    let belief = follow(&[(0, Some(price(1_000_000)))]);
+    let broken = Document {
+        prices: BTreeMap::new(),
+        rejected: BTreeMap::from([("m".to_owned(), "NaN".to_owned())]),
+    };
+    let unreadable = |belief: &Belief, hour| judge(belief, &broken, &wanted(), LIMITS, at(hour)).0;
+    let belief = (1..40).fold(belief, |belief, hour| unreadable(&belief, hour));
+    let gone = judge(&belief, &document(None), &wanted(), LIMITS, at(41)).0;
+    assert_eq!(gone.prices["m"], price(1_000_000));
+    assert_eq!(gone.held["m"].confirmations, 0);
 }
 
 proptest! {

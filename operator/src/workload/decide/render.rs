@@ -4,12 +4,16 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use weir_crds::decision as status;
 use weir_crds::placement::Location as StatusLocation;
+use weir_crds::text;
 use weir_placement::{
     Candidate, Confirmation, Decision, DecisionInputs, DemandOrigin, LoadCurve, Location,
     MicroUsdPerMillionTokens, Rejection, Verdict,
 };
 
 use super::name_of;
+
+/// As many as the schema admits: every target of a spec, and four substitutes for each.
+const MOST_CANDIDATES: usize = 96;
 
 /// The decision as status has it, without its split. A decision that was taken before keeps its time.
 pub fn render(
@@ -30,11 +34,16 @@ pub fn render(
         trigger: name_of(decision.trigger),
         outcome: name_of(decision.outcome),
         reason: name_of(decision.reason),
-        message: decision.message.clone(),
+        message: text::bounded(&decision.message),
         time: taken_before.map_or_else(|| whole(now), |before| before.time.clone()),
         target: decision.target.clone(),
         inputs: inputs(&decision.inputs),
-        candidates: decision.candidates.iter().map(candidate).collect(),
+        candidates: decision
+            .candidates
+            .iter()
+            .take(MOST_CANDIDATES)
+            .map(candidate)
+            .collect(),
         cost_per_million_tokens_usd: per_million.map(MicroUsdPerMillionTokens::to_decimal),
         break_even_requests_per_month: decision
             .break_even
@@ -46,7 +55,7 @@ pub fn render(
             .flip_conditions
             .iter()
             .take(16)
-            .map(|condition| condition.text.clone())
+            .map(|condition| text::bounded(&condition.text))
             .collect(),
         confirmation: decision.confirmation.as_ref().map(confirmation),
         hold_until: decision.hold_until.map(whole),
@@ -144,6 +153,6 @@ fn rejection(rejection: &Rejection) -> status::Rejection {
     status::Rejection {
         gate: name_of(rejection.gate),
         reason: name_of(rejection.reason),
-        message: rejection.message.clone(),
+        message: text::bounded(&rejection.message),
     }
 }

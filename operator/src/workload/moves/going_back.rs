@@ -1,6 +1,7 @@
 //! A move that is given up: all of the traffic back to the old target, requests on the new one end.
 
 use weir_crds::placement::{MoveInProgress, Phase, Placement, RolledBack};
+use weir_crds::text;
 
 use super::compose::{Draft, compose, whole_seconds};
 use super::under_way::{Drained, drain_ended, drained, recorded, without_a_move};
@@ -127,7 +128,7 @@ fn blame(
     RolledBack {
         target: ongoing.to.clone(),
         time: whole_seconds(view.now),
-        reason: reason.to_owned(),
+        reason: text::bounded(reason),
         attempts: before.saturating_add(1),
     }
 }
