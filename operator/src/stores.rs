@@ -1,6 +1,8 @@
 //! What the cluster looks like: one reflector for each kind, shared by all controllers, and a stream of changes.
 
 mod changes;
+mod index;
+mod owner;
 mod reflect;
 
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use weir_crds::{
 
 use crate::metrics::Metrics;
 pub use changes::{Change, Changes, Kind, Trigger};
+pub use index::Indexed;
+pub use owner::{Owner, deployment_of};
 use reflect::Reflecting;
 
 /// Shared views of the cluster; clones are cheap.
@@ -41,12 +45,12 @@ pub struct Stores {
     pub gpu_nodes: Store<GPUNode>,
     /// All InferenceDemands: what was known of demand before this replica led.
     pub demands: Store<InferenceDemand>,
-    /// Deployments that the operator made.
-    pub deployments: Store<Deployment>,
-    /// Services that the operator made.
-    pub services: Store<Service>,
-    /// Pods of those Deployments, whole.
-    pub engine_pods: Store<Pod>,
+    /// Deployments with the operator's label, by the workload that controls them.
+    pub deployments: Indexed<Deployment, Owner>,
+    /// Services with the operator's label, by the workload that controls them.
+    pub services: Indexed<Service, Owner>,
+    /// Pods with the operator's label, whole, by the workload that they serve.
+    pub engine_pods: Indexed<Pod, Owner>,
     /// Gateway and agent pods of the release namespace.
     pub component_pods: Store<Pod>,
     /// All nodes, without what is not needed for capacity.
@@ -86,23 +90,23 @@ impl Stores {
             policies: reflecting.ours(Kind::Policy, Api::all(client.clone())),
             gpu_nodes: reflecting.ours(Kind::GpuNode, Api::all(client.clone())),
             demands: reflecting.ours(Kind::Demand, Api::all(client.clone())),
-            deployments: reflecting.built_in(
+            deployments: reflecting.indexed(
                 Kind::Deployment,
                 Api::all(client.clone()),
                 config().labels(&children),
-                reflect::strip_deployment,
+                (reflect::strip_deployment, Owner::of),
             ),
-            services: reflecting.built_in(
+            services: reflecting.indexed(
                 Kind::Service,
                 Api::all(client.clone()),
                 config().labels(&children),
-                reflect::strip_service,
+                (reflect::strip_service, Owner::of),
             ),
-            engine_pods: reflecting.built_in(
+            engine_pods: reflecting.indexed(
                 Kind::EnginePod,
                 all(),
                 config().labels(&children),
-                reflect::strip_own_pod,
+                (reflect::strip_own_pod, Owner::of_pod),
             ),
             component_pods: reflecting.built_in(
                 Kind::ComponentPod,
@@ -160,19 +164,5 @@ impl Stores {
             reference = reference.within(namespace);
         }
         store.get(&reference)
-    }
-
-    /// Children of a workload in one of the child stores, by their label.
-    pub fn children_of<K>(store: &Store<K>, workload_uid: &str) -> Vec<Arc<K>>
-    where
-        K: kube::Resource<DynamicType = ()> + Clone + 'static,
-    {
-        let mut children = store.state_filter(|child| {
-            kube::ResourceExt::labels(child)
-                .get(names::LABEL_WORKLOAD_UID)
-                .is_some_and(|uid| uid == workload_uid)
-        });
-        children.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
-        children
     }
 }

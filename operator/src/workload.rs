@@ -57,9 +57,17 @@ const AFTER_DEADLINE: Duration = Duration::from_millis(50);
 /// Why a reconcile did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// A child could not be written.
-    #[error("could not write children")]
+    /// The Secret could not be written.
+    #[error("could not write the client key")]
     Apply(#[from] ApplyError),
+    /// A child could not be written for a reason that may pass; status tells it.
+    #[error("{target} is not as it is to be: {message}")]
+    Child {
+        /// The target that it is of.
+        target: String,
+        /// What is in the way.
+        message: String,
+    },
     /// Status could not be written.
     #[error("could not write status")]
     Status(#[from] StatusError),
@@ -156,7 +164,7 @@ impl Pass<'_> {
         let workload = self.order(&advance).await?;
         let step = |placement: Option<&Placement>| placement.map(|placement| placement.step);
         let just_ordered = step(advance.placement.as_ref()) != step(self.facts.placement());
-        let problems = self.apply_children(&validated, moves, &advance).await?;
+        let problems = self.apply_children(&validated, moves, &advance).await;
         let (endpoint, client_key, secret) = self.client_key().await;
         let usage = self.usage();
         let facts = Facts {
@@ -180,6 +188,10 @@ impl Pass<'_> {
         self.publish(&facts.workload, &next, &advance).await?;
         self.record_demand().await;
         secret?;
+        if let Some((target, problem)) = problems.iter().find(|(_, it)| !it.reason.lasting()) {
+            let (target, message) = (target.clone(), problem.message.clone());
+            return Err(ReconcileError::Child { target, message });
+        }
         let drain = validated.rules.drain;
         Ok(self.requeue((&next, drain), &decision, &advance, &problems))
     }

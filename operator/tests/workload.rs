@@ -2,6 +2,8 @@
 
 #[path = "workload/arrivals.rs"]
 mod arrivals;
+#[path = "workload/borders.rs"]
+mod borders;
 #[path = "workload/crashes.rs"]
 mod crashes;
 #[path = "workload/demand_records.rs"]
@@ -12,5 +14,7 @@ mod fixtures;
 mod gates;
 #[path = "workload/lives.rs"]
 mod lives;
+#[path = "workload/refusals.rs"]
+mod refusals;
 #[path = "workload/rivals.rs"]
 mod rivals;

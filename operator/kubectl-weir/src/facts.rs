@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
-use weir_crds::{InferenceWorkload, names};
+use weir_crds::InferenceWorkload;
+use weir_operator::stores::Owner;
 use weir_operator::workload::facts::{Children, Facts, Traffic};
 use weir_placement::{Percent, Utilization};
 
@@ -20,16 +20,11 @@ pub(crate) fn facts(
     now: Timestamp,
 ) -> Facts {
     let mut workload = workload.clone();
-    let namespace = workload
-        .metadata
-        .namespace
-        .get_or_insert_with(|| namespace.to_owned());
-    let namespace = namespace.clone();
-    let uid = workload.uid();
-    let pods = objects.pods.iter().filter(|pod| {
-        let owner = pod.labels().get(names::LABEL_WORKLOAD_UID);
-        uid.is_some() && owner == uid.as_ref() && pod.namespace().as_deref() == Some(&namespace)
-    });
+    let of_workload = &mut workload.metadata.namespace;
+    of_workload.get_or_insert_with(|| namespace.to_owned());
+    let owner = Owner::new(&workload);
+    let pods = objects.pods.iter();
+    let pods = pods.filter(|pod| Owner::of_pod(pod).as_ref() == Some(&owner));
     let policy = workload.spec.placement.policy_ref.as_ref();
     let policy = policy.and_then(|policy| objects.policies.get(&policy.name));
     Facts {

@@ -1,6 +1,7 @@
 //! One task for each kind: watch, keep what is needed, put it into the store, announce the change.
 
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use weir_crds::names;
 
+use super::Indexed;
 use super::changes::{Change, Kind, Sender, Trigger};
 use crate::metrics::Metrics;
 
@@ -27,6 +29,11 @@ const PAGE: u32 = 500;
 pub(super) fn config() -> Config {
     Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
 }
+
+/// Takes away what is not needed.
+type Strip<K> = fn(&mut K);
+/// Reads off an object what it is found by.
+type KeyOf<K, Key> = fn(&K) -> Option<Key>;
 
 /// Reflectors under construction.
 pub(super) struct Reflecting {
@@ -82,6 +89,31 @@ impl Reflecting {
         self.run(kind, reader, writer, events)
     }
 
+    /// The same, and its objects are also found by the key that `key_of` reads off them.
+    pub fn indexed<K, Key>(
+        &mut self,
+        kind: Kind,
+        api: Api<K>,
+        config: Config,
+        (strip, key_of): (Strip<K>, KeyOf<K, Key>),
+    ) -> Indexed<K, Key>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        Key: Clone + Eq + Hash + Send + Sync + 'static,
+    {
+        let (reader, mut writer) = store::<K>();
+        let indexed = Indexed::new(reader.clone(), key_of);
+        let index = indexed.clone();
+        let events = watcher(api, config)
+            .backoff(DefaultBackoff::default())
+            .map_ok(move |event| event.modify(strip));
+        self.follow(kind, reader, events, move |event| {
+            writer.apply_watcher_event(event);
+            index.apply(event);
+        });
+        indexed
+    }
+
     fn run<K>(
         &mut self,
         kind: Kind,
@@ -90,6 +122,22 @@ impl Reflecting {
         events: impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
     ) -> Store<K>
     where
+        K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    {
+        self.follow(kind, reader.clone(), events, move |event| {
+            writer.apply_watcher_event(event);
+        });
+        reader
+    }
+
+    /// Takes in every event, and announces it then.
+    fn follow<K>(
+        &mut self,
+        kind: Kind,
+        reader: Store<K>,
+        events: impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+        mut take_in: impl FnMut(&Event<K>) + Send + 'static,
+    ) where
         K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
     {
         let waiting = reader.clone();
@@ -103,7 +151,7 @@ impl Reflecting {
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => {
-                        writer.apply_watcher_event(&event);
+                        take_in(&event);
                         if let Some(trigger) = trigger(kind, &event) {
                             changes.send(trigger);
                         }
@@ -114,7 +162,6 @@ impl Reflecting {
                 }
             }
         });
-        reader
     }
 }
 

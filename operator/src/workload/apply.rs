@@ -1,8 +1,8 @@
 //! Writes the children of a workload: server-side apply, only what differs, only what is ours.
 
 mod compare;
+mod problem;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -18,8 +18,10 @@ use weir_crds::names;
 use super::build::Wanted;
 use super::facts::Children;
 use super::labels;
+use crate::stores::Owner;
 
 pub use compare::covers;
+pub use problem::{ChildProblem, ChildProblems, ProblemReason};
 
 /// Why children could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -70,93 +72,74 @@ pub enum ApplyError {
     },
 }
 
-/// Why a target's children are not as they are to be, where only a person can help.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildProblem {
-    /// `ForeignObject` or `ChildRefused`.
-    pub reason: &'static str,
-    /// What is in the way.
-    pub message: String,
-}
-
-/// By target.
-pub type ChildProblems = BTreeMap<String, ChildProblem>;
-
-enum Refusal {
-    Problem(ChildProblem),
-    Error(ApplyError),
-}
-
-impl From<ApplyError> for Refusal {
-    fn from(error: ApplyError) -> Self {
-        Self::Error(error)
-    }
-}
-
-/// Makes the children of a workload as they are wished for. An unchanged child costs no request.
-///
-/// # Errors
-/// When the API server cannot be reached or answers with an error that may pass.
+/// Makes the children of a workload as they are wished for. An unchanged child costs no request, and what is refused keeps
+/// no other child back, but for pods that nothing could reach: where there is neither a Service nor a Deployment yet, the
+/// Service comes first.
 pub async fn apply(
     client: &Client,
-    (namespace, uid): (&str, &str),
+    owner: &Owner,
     existing: &Children,
     wanted: &Wanted,
-) -> Result<ChildProblems, ApplyError> {
+) -> ChildProblems {
     let mut problems = ChildProblems::new();
     for (target, children) in wanted {
         let name = children.deployment.name_any();
         let deployment = existing
             .deployments
             .iter()
-            .find(|each| each.name_any() == name);
+            .find(|each| each.name_any() == name)
+            .map(AsRef::as_ref);
         let service = existing
             .services
             .iter()
-            .find(|each| each.name_any() == name);
-        let owner = (namespace, uid);
-        let result =
-            match ensure(client, owner, service.map(AsRef::as_ref), &children.service).await {
-                Ok(()) => {
-                    let deployment = deployment.map(AsRef::as_ref);
-                    ensure(client, owner, deployment, &children.deployment).await
-                }
-                refused => refused,
-            };
-        match result {
-            Ok(()) => {}
-            Err(Refusal::Problem(problem)) => {
-                problems.insert(target.clone(), problem);
-            }
-            Err(Refusal::Error(error)) => return Err(error),
-        }
+            .find(|each| each.name_any() == name)
+            .map(AsRef::as_ref);
+        let of_service = ensure(client, owner, service, &children.service).await;
+        let waits = of_service.is_err() && service.is_none() && deployment.is_none();
+        let of_deployment = if waits {
+            Ok(())
+        } else {
+            ensure(client, owner, deployment, &children.deployment).await
+        };
+        let problem = match (of_service.err(), of_deployment.err()) {
+            (Some(service), deployment) => Some(service.and(deployment)),
+            (None, deployment) => deployment,
+        };
+        problems.extend(problem.map(|problem| (target.clone(), problem)));
     }
-    Ok(problems)
+    problems
 }
 
 /// Deletes the children of these targets, as they were read and no later version of them.
-///
-/// # Errors
-/// When the API server refuses.
 pub async fn delete(
     client: &Client,
-    (namespace, uid): (&str, &str),
+    owner: &Owner,
     existing: &Children,
     targets: &[String],
-) -> Result<(), ApplyError> {
-    let gone =
-        |meta| labels::target_of(meta).is_some_and(|of| targets.iter().any(|each| each == of));
-    for deployment in &existing.deployments {
-        if gone(&deployment.metadata) && is_owned(deployment.as_ref(), uid) {
-            delete_one::<Deployment>(client, namespace, deployment).await?;
+) -> ChildProblems {
+    let mut problems = ChildProblems::new();
+    let mut note = |target: &String, result: Result<(), ApplyError>| {
+        let problem = result.map_err(ChildProblem::from).err();
+        // A later version comes by the watch, and is looked at then.
+        let problem = problem.filter(|problem| problem.reason != ProblemReason::ChildConflict);
+        problems.extend(problem.map(|problem| (target.clone(), problem)));
+    };
+    for target in targets {
+        let of_target = |meta| labels::target_of(meta) == Some(target.as_str());
+        for deployment in &existing.deployments {
+            if of_target(&deployment.metadata) {
+                let result = delete_one::<Deployment>(client, &owner.namespace, deployment).await;
+                note(target, result);
+            }
+        }
+        for service in &existing.services {
+            if of_target(&service.metadata) {
+                let result = delete_one::<Service>(client, &owner.namespace, service).await;
+                note(target, result);
+            }
         }
     }
-    for service in &existing.services {
-        if gone(&service.metadata) && is_owned(service.as_ref(), uid) {
-            delete_one::<Service>(client, namespace, service).await?;
-        }
-    }
-    Ok(())
+    problems
 }
 
 /// Creates the Secret with the client key. That it is there already is success: what is in it follows from its name.
@@ -181,20 +164,34 @@ pub async fn ensure_secret(client: &Client, secret: &Secret) -> Result<(), Apply
     }
 }
 
-/// Whether the workload with this UID is the object's controller.
-pub fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
-    let owners = object.meta().owner_references.iter().flatten();
-    owners
-        .filter(|owner| owner.controller == Some(true))
-        .any(|owner| owner.uid == uid)
-}
-
+/// Makes one child as it is wished for. What was read may be older than what is there: then it is asked for once.
 async fn ensure<K>(
     client: &Client,
-    (namespace, uid): (&str, &str),
+    owner: &Owner,
     known: Option<&K>,
     wanted: &K,
-) -> Result<(), Refusal>
+) -> Result<(), ChildProblem>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    match attempt(client, owner, known, wanted).await {
+        Err(problem) if problem.reason == ProblemReason::ChildConflict => {
+            attempt(client, owner, None, wanted).await
+        }
+        settled => settled,
+    }
+}
+
+async fn attempt<K>(
+    client: &Client,
+    owner: &Owner,
+    known: Option<&K>,
+    wanted: &K,
+) -> Result<(), ChildProblem>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -203,8 +200,8 @@ where
         + DeserializeOwned,
 {
     let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
-    let api = Api::<K>::namespaced(client.clone(), namespace);
-    // Only objects with our labels are watched: a foreign one of the same name has to be asked for.
+    let api = Api::<K>::namespaced(client.clone(), &owner.namespace);
+    // Only the workload's own children are known: a foreign object of the same name has to be asked for.
     let found;
     let existing = match known {
         Some(known) => Some(known),
@@ -229,11 +226,11 @@ where
     };
     let mut body = serialize(wanted)?;
     if let Some(existing) = existing {
-        if !is_owned(existing, uid) {
-            return Err(Refusal::Problem(ChildProblem {
-                reason: "ForeignObject",
+        if !owner.owns(existing) {
+            return Err(ChildProblem {
+                reason: ProblemReason::ForeignObject,
                 message: format!("{kind} {name} exists and belongs to something else"),
-            }));
+            });
         }
         if covers(&serialize(existing)?, &body) {
             return Ok(());
@@ -245,33 +242,11 @@ where
     body["apiVersion"] = Value::from(K::api_version(&()));
     body["kind"] = Value::from(kind.as_str());
     let params = PatchParams::apply(names::MANAGER_CHILDREN).force();
-    match api.patch(&name, &params, &Patch::Apply(&body)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_invalid() || is_denied(&status) => {
-            Err(Refusal::Problem(ChildProblem {
-                reason: "ChildRefused",
-                message: format!("{kind} {name} was refused: {}", status.message),
-            }))
-        }
-        Err(source) => Err(Refusal::Error(ApplyError::Write {
-            kind,
-            name,
-            source: Box::new(source),
-        })),
-    }
-}
-
-/// Refused by an admission rule or a quota, and not for a lack of rights of ours.
-fn is_denied(status: &kube::core::Status) -> bool {
-    status.is_forbidden()
-        && [
-            "exceeded quota",
-            "admission webhook",
-            "ValidatingAdmissionPolicy",
-            "violates",
-        ]
-        .iter()
-        .any(|sign| status.message.contains(sign))
+    let written = api.patch(&name, &params, &Patch::Apply(&body)).await;
+    written.map(drop).map_err(|source| {
+        let source = Box::new(source);
+        ApplyError::Write { kind, name, source }.into()
+    })
 }
 
 pub(super) async fn delete_one<K>(

@@ -5,28 +5,28 @@ use std::sync::Arc;
 use weir_crds::names;
 use weir_crds::placement::Placement;
 
-use super::apply::{self, ChildProblem, ChildProblems};
+use super::apply::{self, ChildProblem, ChildProblems, ProblemReason};
 use super::build::{self, BuildError, Wanted};
 use super::facts;
 use super::moves::{self, Advance};
 use super::validate::Validated;
-use super::{Pass, ReconcileError, labels};
+use super::{Pass, labels};
 
 impl Pass<'_> {
-    /// Writes what is to be and deletes what is no longer of use.
+    /// Writes what is to be and deletes what is no longer of use. Says what is in the way, by target.
     pub(super) async fn apply_children(
         &self,
         validated: &Validated,
         moves: moves::View<'_>,
         advance: &Advance,
-    ) -> Result<ChildProblems, ReconcileError> {
-        let owner = (self.facts.namespace(), self.facts.uid());
+    ) -> ChildProblems {
+        let owner = &self.facts.owner();
         let client = &self.reconciler.context.client;
         let (wanted, mut problems) = self.wanted(moves, advance.placement.as_ref());
-        problems.extend(apply::apply(client, owner, &self.facts.children, &wanted).await?);
+        problems.extend(apply::apply(client, owner, &self.facts.children, &wanted).await);
         let gone = self.removed(validated, moves, advance.placement.as_ref());
-        apply::delete(client, owner, &self.facts.children, &gone).await?;
-        Ok(problems)
+        problems.extend(apply::delete(client, owner, &self.facts.children, &gone).await);
+        problems
     }
 
     /// The children of every local target that is wanted or exists.
@@ -147,7 +147,7 @@ impl Pass<'_> {
 
 fn cannot_build(error: &BuildError) -> ChildProblem {
     ChildProblem {
-        reason: "CannotBuild",
+        reason: ProblemReason::CannotBuild,
         message: error.to_string(),
     }
 }

@@ -116,6 +116,8 @@ fn due(stores: &Stores, trigger: &Trigger) -> Vec<Key> {
         Trigger::Changed(change) => match &change.workload_uid {
             Some(uid) => stores
                 .workload_by_uid(uid)
+                // A label can be copied into any namespace.
+                .filter(|workload| workload.namespace() == change.namespace)
                 .map(|workload| Key::of(workload.as_ref()))
                 .into_iter()
                 .collect(),

@@ -12,9 +12,9 @@ use weir_crds::{InferenceDemand, InferenceDemandSpec, InferenceDemandStatus};
 use weir_crds::{InferenceWorkload, names};
 use weir_placement::{HOURS_KEPT, Hour, HourHistory, HourSums};
 
-use super::apply::is_owned;
 use super::build::owner;
 use super::labels;
+use crate::stores::Owner;
 
 /// Why a record is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,12 +42,16 @@ pub enum Unusable {
     TooMany,
 }
 
-/// The hours that a record holds for the workload with this UID. It is used as a whole or not at all.
+/// The hours that a record holds for a workload. It is used as a whole or not at all.
 ///
 /// # Errors
 /// When the record is another's, or says what cannot be.
-pub fn read(record: &InferenceDemand, uid: &str, now: Timestamp) -> Result<HourHistory, Unusable> {
-    if !is_owned(record, uid) {
+pub fn read(
+    record: &InferenceDemand,
+    owner: &Owner,
+    now: Timestamp,
+) -> Result<HourHistory, Unusable> {
+    if !owner.owns(record) {
         return Err(Unusable::Foreign);
     }
     let mut history = HourHistory::default();

@@ -21,7 +21,7 @@ use super::validate::claims_of;
 use super::{facts, labels};
 use crate::cli::Plane;
 use crate::context::Context;
-use crate::stores::Stores;
+use crate::stores::{Owner, Stores};
 use crate::telemetry::{Acknowledged, Processor};
 
 /// A pod that has a node but no running container for this long is asked about.
@@ -33,8 +33,7 @@ pub async fn dereference(
     workload: Arc<InferenceWorkload>,
     now: Timestamp,
 ) -> Facts {
-    let uid = workload.metadata.uid.clone().unwrap_or_default();
-    let children = children(context, &uid, now).await;
+    let children = children(context, &Owner::new(&workload), now).await;
     facts(context, workload, children, now)
 }
 
@@ -167,9 +166,9 @@ fn utilization(context: &Context, tier: &GPUTier) -> Utilization {
     }
 }
 
-async fn children(context: &Context, uid: &str, now: Timestamp) -> Children {
+async fn children(context: &Context, owner: &Owner, now: Timestamp) -> Children {
     let stores = &context.stores;
-    let pods = Stores::children_of(&stores.engine_pods, uid);
+    let pods = stores.engine_pods.of(owner);
     let mut mount_failures = BTreeMap::new();
     for pod in pods.iter().filter(|pod| hangs_on_volumes(pod, now)) {
         if let Some(message) = mount_failure(context, pod).await {
@@ -177,8 +176,8 @@ async fn children(context: &Context, uid: &str, now: Timestamp) -> Children {
         }
     }
     Children {
-        deployments: Stores::children_of(&stores.deployments, uid),
-        services: Stores::children_of(&stores.services, uid),
+        deployments: stores.deployments.of(owner),
+        services: stores.services.of(owner),
         pods,
         mount_failures,
     }
@@ -298,7 +297,7 @@ fn recorded(stores: &Stores, workload: &InferenceWorkload, now: Timestamp) -> Ho
     let Some(record) = record else {
         return HourHistory::default();
     };
-    demand_record::read(&record, uid, now).unwrap_or_else(|unusable| {
+    demand_record::read(&record, &Owner::new(workload), now).unwrap_or_else(|unusable| {
         tracing::warn!(workload = %workload.name_any(), %name, %unusable, "a record of demand is not used");
         HourHistory::default()
     })

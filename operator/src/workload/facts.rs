@@ -16,6 +16,7 @@ use weir_crds::{
 use weir_placement::{HourHistory, Millis, ObservedDemand, Utilization};
 
 use super::moves::Acknowledgement;
+use crate::stores::Owner;
 
 /// What is known of one workload and of everything that it refers to. Nothing here was written; all of it was read.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ pub struct Facts {
     pub traffic: Traffic,
 }
 
-/// What exists in the cluster on behalf of a workload, by the labels of its UID.
+/// What exists in the cluster on behalf of a workload: what it controls in its namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Children {
     /// Deployments.
@@ -141,6 +142,11 @@ impl Facts {
             .namespace
             .as_deref()
             .unwrap_or_default()
+    }
+
+    /// The workload as the owner of its children.
+    pub fn owner(&self) -> Owner {
+        Owner::new(&self.workload)
     }
 
     /// Generation of the spec.

@@ -47,6 +47,8 @@ pub enum Reason {
     InsufficientResources,
     /// The scheduler cannot place the pod for another reason.
     Unschedulable,
+    /// Something else holds the pod back from the scheduler, and lets it go when it is ready.
+    SchedulingGated,
     /// Pods are starting.
     Starting,
     /// Pods are ready, and a gateway has no endpoint of them yet.
@@ -75,6 +77,7 @@ impl Reason {
             Self::WaitingForGPU => "WaitingForGPU",
             Self::InsufficientResources => "InsufficientResources",
             Self::Unschedulable => "Unschedulable",
+            Self::SchedulingGated => "SchedulingGated",
             Self::Starting => "Starting",
             Self::EndpointPending => "EndpointPending",
         }
@@ -87,6 +90,7 @@ impl Reason {
             Self::WaitingForGPU
                 | Self::InsufficientResources
                 | Self::ClaimPending
+                | Self::SchedulingGated
                 | Self::Starting
                 | Self::EndpointPending
         )
@@ -196,6 +200,9 @@ fn of_pod(pod: &Pod, mount_failures: &BTreeMap<String, String>) -> Option<(Reaso
         .find(|condition| condition.type_ == "PodScheduled");
     if let Some(scheduled) = scheduled.filter(|condition| condition.status == "False") {
         let message = scheduled.message.clone().unwrap_or_default();
+        if scheduled.reason.as_deref() == Some("SchedulingGated") {
+            return Some((Reason::SchedulingGated, named(message)));
+        }
         return Some((of_scheduler(&message), named(message)));
     }
     Some((Reason::Starting, named("starting".to_owned())))

@@ -7,17 +7,15 @@ use std::iter;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use weir_crds::InferenceWorkload;
 use weir_crds::placement::Placement;
-use weir_crds::{InferenceWorkload, names};
 use weir_placement::{Decision, Outcome, Reason, WorkloadId, devices_taken};
 
 use super::decide::{self, Considered};
 use super::validate::{self, Validated};
 use super::{Pass, dereference, elsewhere, moves};
 use crate::context::Context;
-use crate::stores::Stores;
+use crate::stores::{Owner, Stores};
 
 /// Pods that have found no node for so long want something else than the device that is free.
 const NO_NODE_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
@@ -111,9 +109,8 @@ fn rivals(context: &Context, (uid, tier): (&str, &str), now: Timestamp) -> Vec<R
     if found.is_empty() {
         return Vec::new();
     }
-    let mut pods = pods_of(&found, stores.engine_pods.state());
     let rival = |workload: &Arc<InferenceWorkload>| {
-        let has = pods.remove(uid_of(workload)).unwrap_or_default();
+        let has = stores.engine_pods.of(&Owner::new(workload));
         let facts = dereference::rival(context, Arc::clone(workload), has, now);
         let validated = validate::validate(&facts).ok()?;
         let wants_none = validate::waits_for_references(&facts, &validated)
@@ -149,21 +146,6 @@ fn cannot_use(placement: &Placement, held: u32, now: Timestamp) -> bool {
 
 fn uid_of(workload: &InferenceWorkload) -> &str {
     workload.metadata.uid.as_deref().unwrap_or_default()
-}
-
-fn pods_of<'a>(
-    workloads: &[&'a Arc<InferenceWorkload>],
-    pods: Vec<Arc<Pod>>,
-) -> BTreeMap<&'a str, Vec<Arc<Pod>>> {
-    let none = |workload: &&'a Arc<InferenceWorkload>| (uid_of(workload), Vec::new());
-    let mut by_uid: BTreeMap<&str, Vec<Arc<Pod>>> = workloads.iter().map(none).collect();
-    for pod in pods {
-        let uid = pod.labels().get(names::LABEL_WORKLOAD_UID);
-        if let Some(of_workload) = uid.and_then(|uid| by_uid.get_mut(uid.as_str())) {
-            of_workload.push(pod);
-        }
-    }
-    by_uid
 }
 
 /// The tiers that a workload names, and the most devices that it may ask of each.
@@ -221,6 +203,7 @@ fn contenders<'a>(
 
 #[cfg(test)]
 mod tests {
+    use kube::ResourceExt;
     use serde_json::{Value, json};
 
     use super::*;

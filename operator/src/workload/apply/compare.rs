@@ -4,8 +4,10 @@ use serde_json::Value;
 
 use crate::workload::resource;
 
-/// Whether every field of `wanted` stands in `actual` with the same value. What the API server added does not count;
-/// amounts are compared as amounts, for the API server spells them its own way.
+/// Whether every field of `wanted` stands in `actual` with the same value. What the API server or a webhook added does not
+/// count, fields and items of lists of objects alike: writing anew would not take them away. What we wished for before and
+/// no longer do shows in the digest that is among the annotations. Amounts are compared as amounts, for the API server
+/// spells them its own way.
 pub fn covers(actual: &Value, wanted: &Value) -> bool {
     field_covers("", actual, wanted)
 }
@@ -22,6 +24,13 @@ fn field_covers(name: &str, actual: &Value, wanted: &Value) -> bool {
         (Value::Array(actual), Value::Array(wanted)) if name == "ownerReferences" => wanted
             .iter()
             .all(|wanted| actual.iter().any(|actual| field_covers("", actual, wanted))),
+        (Value::Array(actual), Value::Array(wanted)) if wanted.iter().any(Value::is_object) => {
+            // In their order: that of environment variables and init containers has a meaning.
+            let mut actual = actual.iter();
+            let mut is_there =
+                |wanted| actual.any(|actual: &Value| field_covers("", actual, wanted));
+            wanted.iter().all(&mut is_there)
+        }
         (Value::Array(actual), Value::Array(wanted)) => {
             actual.len() == wanted.len()
                 && actual
@@ -66,6 +75,10 @@ mod tests {
     #[case(json!({}), json!({"a": {}}), true)]
     #[case(json!({"l": [{"n": 1, "d": 0}]}), json!({"l": [{"n": 1}]}), true)]
     #[case(json!({"l": [1, 2]}), json!({"l": [1]}), false)]
+    #[case(json!({"l": [{"n": 0}, {"n": 1}, {"n": 9}, {"n": 2}]}), json!({"l": [{"n": 1}, {"n": 2}]}), true)]
+    #[case(json!({"l": [{"n": 2}, {"n": 1}]}), json!({"l": [{"n": 1}, {"n": 2}]}), false)]
+    #[case(json!({"l": [{"n": 1, "v": 3}]}), json!({"l": [{"n": 1, "v": 2}]}), false)]
+    #[case(json!({"l": [{"n": 1}]}), json!({"l": [{"n": 1}, {"n": 1}]}), false)]
     #[case(json!({"limits": {"cpu": "1"}}), json!({"limits": {"cpu": "1000m"}}), true)]
     #[case(json!({"limits": {"cpu": "1"}}), json!({"limits": {"cpu": "1001m"}}), false)]
     #[case(json!({"image": "1"}), json!({"image": "1000m"}), false)]

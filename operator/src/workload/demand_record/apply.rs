@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use weir_crds::{InferenceDemand, InferenceDemandStatus, names};
 
 use super::Unusable;
-use crate::stores::Stores;
+use crate::stores::{Owner, Stores};
 use crate::workload::Pass;
-use crate::workload::apply::{ApplyError, covers, delete_one, is_owned};
+use crate::workload::apply::{ApplyError, covers, delete_one};
 use crate::workload::events::{self, Told};
 
 impl Pass<'_> {
@@ -21,11 +21,13 @@ impl Pass<'_> {
             return;
         }
         let memory = &self.reconciler.memory;
-        let known = &self.facts.traffic.hours;
+        let (known, owner) = (&self.facts.traffic.hours, self.facts.owner());
         let name = names::demand_name(self.facts.name(), uid);
         let namespace = self.facts.namespace();
         let record = Stores::get(&context.stores.demands, Some(namespace), &name);
-        let recorded = record.as_ref().map(|record| super::read(record, uid, now));
+        let recorded = record
+            .as_ref()
+            .map(|record| super::read(record, &owner, now));
         let recorded = recorded.and_then(|recorded| {
             recorded
                 .inspect_err(|unusable| self.tell_unusable(&name, unusable))
@@ -36,7 +38,7 @@ impl Pass<'_> {
             return;
         }
         let wanted = (super::object(&self.facts.workload), super::status(known));
-        match write(&context.client, uid, record.as_deref(), wanted).await {
+        match write(&context.client, &owner, record.as_deref(), wanted).await {
             Ok(()) => memory.demand_done(uid, now),
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -76,7 +78,7 @@ impl Pass<'_> {
 /// Makes the record where it is absent or not as it is to be, and then says what was observed.
 async fn write(
     client: &Client,
-    uid: &str,
+    owner: &Owner,
     existing: Option<&InferenceDemand>,
     (record, status): (InferenceDemand, InferenceDemandStatus),
 ) -> Result<(), ApplyError> {
@@ -91,7 +93,7 @@ async fn write(
     let body = serialized(&record)?;
     let mut there = None;
     if let Some(existing) = existing {
-        if !is_owned(existing, uid) {
+        if !owner.owns(existing) {
             // Owners are added to each other: an object of another's could not become this workload's.
             delete_one(client, &namespace, existing).await?;
         } else if covers(&serialized(existing)?, &body) {

@@ -16,6 +16,10 @@ fn workload() -> InferenceWorkload {
     workload
 }
 
+fn owner_of_record() -> Owner {
+    Owner::new(&workload())
+}
+
 fn now() -> Timestamp {
     "2026-11-25T13:30:00Z".parse().expect("a time")
 }
@@ -46,7 +50,7 @@ fn a_record_is_the_workloads_and_is_read_as_it_was_written() {
     let known = history(&[(30, 5), (29, 0), (28, 0), (3, 0), (2, 7), (1, 7)]);
     let record = record(&known);
     assert_eq!(record.metadata.name.as_deref(), Some("chat-0f9c2b1e"));
-    assert!(is_owned(&record, UID));
+    assert!(owner_of_record().owns(&record));
     record.validate_cel().expect("no rule is broken");
     let status = record.status.as_ref().expect("a status");
     let runs: Vec<&[i64]> = status.runs.iter().map(|run| &run.requests[..]).collect();
@@ -55,7 +59,7 @@ fn a_record_is_the_workloads_and_is_read_as_it_was_written() {
     let newest = status.newest_hour.as_ref().map(|hour| hour.0.to_string());
     assert_eq!(newest.as_deref(), Some("2026-11-25T12:00:00Z"));
     assert_eq!(status.requests_per_month, None);
-    assert_eq!(read(&record, UID, now()), Ok(known));
+    assert_eq!(read(&record, &owner_of_record(), now()), Ok(known));
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn counts_beyond_reason_are_bounded_so_that_no_rule_refuses_them() {
     known.record(Hour::of(now()).plus(-1), sums);
     let record = record(&known);
     record.validate_cel().expect("no rule is broken");
-    let read = read(&record, UID, now()).expect("is read");
+    let read = read(&record, &owner_of_record(), now()).expect("is read");
     let sums = read.get(Hour::of(now()).plus(-1)).expect("is known");
     assert_eq!(
         (sums.cached_input_tokens, sums.requests),
@@ -137,7 +141,7 @@ fn a_damaged_record_is_not_used(#[case] change: serde_json::Value, #[case] messa
     let mut damaged = object(&workload());
     let runs = json!({"runs": [run("2026-11-25T08:00:00Z"), second]});
     damaged.status = Some(serde_json::from_value(runs).expect("a status"));
-    let unusable = read(&damaged, UID, now())
+    let unusable = read(&damaged, &owner_of_record(), now())
         .expect_err("is refused")
         .to_string();
     assert!(unusable.contains(message), "{unusable}");
@@ -155,22 +159,34 @@ fn a_record_of_more_hours_than_are_kept_is_not_used() {
         cached_input_tokens: counts.clone(),
         output_tokens: counts,
     };
-    assert_eq!(read(&long, UID, now()), Err(Unusable::TooMany));
+    assert_eq!(
+        read(&long, &owner_of_record(), now()),
+        Err(Unusable::TooMany)
+    );
 }
 
 #[test]
 fn a_record_of_another_owner_or_none_is_not_used() {
     let record = record(&history(&[(1, 1)]));
-    assert_eq!(read(&record, "another", now()), Err(Unusable::Foreign));
+    let of = |namespace: &str, uid: &str| Owner {
+        namespace: namespace.into(),
+        uid: uid.into(),
+    };
+    for other in [of("team", "another"), of("elsewhere", UID)] {
+        assert_eq!(read(&record, &other, now()), Err(Unusable::Foreign));
+    }
     let mut orphan = record;
     orphan.metadata.owner_references = None;
-    assert_eq!(read(&orphan, UID, now()), Err(Unusable::Foreign));
+    assert_eq!(
+        read(&orphan, &owner_of_record(), now()),
+        Err(Unusable::Foreign)
+    );
 }
 
 #[test]
 fn a_record_without_status_knows_nothing() {
     assert_eq!(
-        read(&object(&workload()), UID, now()),
+        read(&object(&workload()), &owner_of_record(), now()),
         Ok(HourHistory::default())
     );
 }
@@ -226,6 +242,6 @@ proptest! {
         let known = history(&hours.into_iter().collect::<Vec<_>>());
         let record = record(&known);
         prop_assert!(record.status.as_ref().is_some_and(|status| status.runs.len() <= 120));
-        prop_assert_eq!(read(&record, UID, now()), Ok(known));
+        prop_assert_eq!(read(&record, &owner_of_record(), now()), Ok(known));
     }
 }

@@ -108,6 +108,11 @@ fn ended(reason: &str, code: i32, message: &str) -> Value {
     Reason::NoNodeForTier
 )]
 #[case(unschedulable("something new"), Reason::Unschedulable)]
+#[case(
+    json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+        "message": "Scheduling is blocked due to non-empty scheduling gates"}]}),
+    Reason::SchedulingGated
+)]
 fn what_a_pod_suffers_from_has_a_reason(#[case] status: Value, #[case] expected: Reason) {
     let pod = pod(status);
     let found = diagnose(None, &[&pod], &BTreeMap::new());

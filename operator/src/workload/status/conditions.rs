@@ -180,7 +180,7 @@ fn local_ready(view: View<'_>) -> Finding {
     let targets = concerned(view, Location::Local);
     if let Some((target, problem)) = view.problems.iter().next() {
         let message = format!("{target}: {}", problem.message);
-        return Finding::new(type_, false, problem.reason, message);
+        return Finding::new(type_, false, problem.reason.as_str(), message);
     }
     if targets.is_empty() {
         let message = "no local target carries traffic";

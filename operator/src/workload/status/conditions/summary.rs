@@ -84,8 +84,12 @@ pub(super) fn stalled(view: View<'_>, findings: &[Finding]) -> Finding {
         .diagnoses
         .values()
         .any(|(reason, _)| reason.lasting());
+    let refused = view
+        .problems
+        .values()
+        .any(|problem| problem.reason.lasting());
     if let Some(Finding(_, _, reason, message)) =
-        failed(types::LOCAL_READY).filter(|_| lasting || !view.problems.is_empty())
+        failed(types::LOCAL_READY).filter(|_| lasting || refused)
     {
         return Finding::new(type_, true, reason, message.clone());
     }
