@@ -54,9 +54,26 @@ impl FakeDeploymentController {
         let controller = self.clone();
         tokio::spawn(async move {
             loop {
-                let revision = controller.step();
-                controller.api.changed_since(revision).await;
+                let mut seen = controller.step();
+                loop {
+                    let now = controller.api.changed_since(seen).await;
+                    if controller.is_concerned(seen) {
+                        break;
+                    }
+                    seen = now;
+                }
             }
+        })
+    }
+
+    /// Whether a Deployment or anything below one changed after a revision.
+    fn is_concerned(&self, revision: u64) -> bool {
+        const KINDS: [&str; 3] = ["deployments.apps", "replicasets.apps", "pods"];
+        self.api.0.with_core(|core| {
+            let changes = core.store.since(revision).iter();
+            changes
+                .map(|change| change.key.resource.as_str())
+                .any(|resource| KINDS.contains(&resource))
         })
     }
 
@@ -64,10 +81,9 @@ impl FakeDeploymentController {
     pub fn step(&self) -> u64 {
         loop {
             let before = self.api.revision();
-            for pod in self.api.objects("pods", "") {
-                if pod["metadata"]["deletionTimestamp"].is_string() {
-                    self.finish(&pod);
-                }
+            let ends = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_string();
+            for pod in self.api.objects_where("pods", "", ends) {
+                self.finish(&pod);
             }
             for deployment in self.api.objects("deployments.apps", "") {
                 if deployment["metadata"]["deletionTimestamp"].is_null() {
@@ -103,12 +119,7 @@ impl FakeDeploymentController {
             return;
         };
         let is_own = |pod: &Value| pod["metadata"]["annotations"]["simapi/deployment"] == *uid;
-        let pods: Vec<_> = self
-            .api
-            .objects("pods", &namespace)
-            .into_iter()
-            .filter(is_own)
-            .collect();
+        let pods = self.api.objects_where("pods", &namespace, is_own);
         let (current, old): (Vec<_>, Vec<_>) = pods
             .iter()
             .partition(|pod| pod["metadata"]["labels"]["pod-template-hash"] == hash.as_str());
@@ -211,12 +222,7 @@ impl FakeDeploymentController {
             pod["metadata"]["annotations"]["simapi/deployment"] == *uid
                 && pod["metadata"]["labels"]["pod-template-hash"] == hash
         };
-        let pods: Vec<_> = self
-            .api
-            .objects("pods", namespace)
-            .into_iter()
-            .filter(is_own)
-            .collect();
+        let pods = self.api.objects_where("pods", namespace, is_own);
         let ready = pods.iter().filter(|pod| is_ready(pod)).count() as u64;
         let all = pods.len() as u64;
         let condition = |kind: &str, status: bool, reason: &str, message: &str| json!({"type": kind, "status": if status { "True" } else { "False" }, "reason": reason, "message": message});

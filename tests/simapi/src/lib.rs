@@ -216,6 +216,29 @@ impl SimApi {
         found.iter().map(|object| (**object).clone()).collect()
     }
 
+    /// Those of them that `keep` keeps: only these are copied.
+    pub fn objects_where(
+        &self,
+        resource: &str,
+        namespace: &str,
+        keep: impl Fn(&Value) -> bool,
+    ) -> Vec<Value> {
+        let found = self.0.with_core(|core| core.store.of(resource, namespace));
+        let kept = found.iter().filter(|object| keep(object));
+        kept.map(|object| (**object).clone()).collect()
+    }
+
+    /// How many of them `holds` is true of.
+    pub fn count_where(
+        &self,
+        resource: &str,
+        namespace: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> usize {
+        let found = self.0.with_core(|core| core.store.of(resource, namespace));
+        found.iter().filter(|object| holds(object)).count()
+    }
+
     /// The latest revision of the store.
     pub fn revision(&self) -> u64 {
         self.0.with_core(|core| core.store.revision())
