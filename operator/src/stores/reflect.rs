@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec, PodStatus, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{Config, DefaultBackoff, Event};
@@ -183,7 +184,7 @@ fn trigger<K: Resource<DynamicType = ()>>(kind: Kind, event: &Event<K>) -> Optio
     }))
 }
 
-/// The event without the guard. What cannot be decoded leaves the last good object in place.
+/// The event without the guard. What cannot be decoded leaves the last good object in place, also where all are listed anew.
 fn decoded<K>(
     event: Event<DeserializeGuard<K>>,
     known: &Store<K>,
@@ -205,19 +206,26 @@ where
             None
         }
     };
+    let last_good = |meta: &ObjectMeta| {
+        let mut reference = ObjectRef::<K>::new(meta.name.as_deref().unwrap_or_default());
+        reference.namespace.clone_from(&meta.namespace);
+        known.get(&reference).map(|last| (*last).clone())
+    };
     match event {
         Event::Init => Some(Event::Init),
         Event::InitDone => Some(Event::InitDone),
         Event::Apply(guard) => wrap(guard, Event::Apply),
-        Event::InitApply(guard) => wrap(guard, Event::InitApply),
+        Event::InitApply(guard) => {
+            let last = guard
+                .0
+                .as_ref()
+                .err()
+                .and_then(|invalid| last_good(&invalid.metadata));
+            wrap(guard, Event::InitApply).or_else(|| last.map(Event::InitApply))
+        }
         Event::Delete(DeserializeGuard(Ok(object))) => Some(Event::Delete(object)),
         Event::Delete(DeserializeGuard(Err(invalid))) => {
-            let mut reference = ObjectRef::<K>::new(&invalid.metadata.name.unwrap_or_default());
-            if let Some(namespace) = &invalid.metadata.namespace {
-                reference = reference.within(namespace);
-            }
-            let last = known.get(&reference)?;
-            Some(Event::Delete((*last).clone()))
+            last_good(&invalid.metadata).map(Event::Delete)
         }
     }
 }
@@ -282,4 +290,50 @@ pub(super) fn strip_foreign_pod(pod: &mut Pod) {
         phase: status.phase,
         ..PodStatus::default()
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::store;
+    use serde_json::{Value, json};
+    use weir_crds::ModelProfile;
+
+    use super::*;
+
+    fn profile(memory: Value) -> DeserializeGuard<ModelProfile> {
+        let profile = json!({
+            "apiVersion": "inference.weir.dev/v1alpha1", "kind": "ModelProfile",
+            "metadata": {"name": "smol", "uid": "u"},
+            "spec": {"source": "pvc://models/smol.gguf", "sha256": "0".repeat(64), "contextTokens": 2048, "memory": memory},
+        });
+        serde_json::from_value(profile).expect("a guard")
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_decoded_keeps_its_last_good_form_when_all_are_listed_anew() {
+        let (reader, mut writer) = store::<ModelProfile>();
+        let metrics = Metrics::new();
+        let mut follow = |event| {
+            if let Some(event) = decoded(event, &reader, Kind::Model, &metrics) {
+                writer.apply_watcher_event(&event);
+            }
+            let found = reader.get(&ObjectRef::new("smol"));
+            found.map(|profile| profile.spec.memory.clone())
+        };
+        let good = Some("512Mi".to_owned());
+        follow(Event::Init);
+        follow(Event::InitApply(profile(json!("512Mi"))));
+        assert_eq!(follow(Event::InitDone), good);
+        assert_eq!(
+            follow(Event::Apply(profile(json!({"of": "a later version"})))),
+            good
+        );
+        follow(Event::Init);
+        follow(Event::InitApply(profile(json!({"of": "a later version"}))));
+        assert_eq!(follow(Event::InitDone), good);
+        assert_eq!(
+            follow(Event::Delete(profile(json!({"of": "a later version"})))),
+            None
+        );
+    }
 }
