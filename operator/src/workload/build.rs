@@ -109,7 +109,8 @@ pub fn owner(workload: &InferenceWorkload) -> OwnerReference {
         name: workload.metadata.name.clone().unwrap_or_default(),
         uid: workload.metadata.uid.clone().unwrap_or_default(),
         controller: Some(true),
-        block_owner_deletion: Some(true),
+        // To block a deletion takes a right on finalizers where the API server enforces that, and nothing here needs it.
+        block_owner_deletion: None,
     }
 }
 
