@@ -95,9 +95,13 @@ pub struct Settings {
     /// Pause between a change and its reconcile, in which further changes are merged.
     #[arg(long, env = "WEIR_DEBOUNCE", default_value = "200ms", value_parser = duration)]
     pub debounce: Duration,
-    /// Writes to the API server in a second, over longer times.
+    /// Writes to the API server in a second to begin with. Afterwards as many as it takes: more while it answers quickly,
+    /// half when it says that there are too many or answers late.
     #[arg(long, env = "WEIR_WRITES_PER_SECOND", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub writes_per_second: u32,
+    /// The most writes to the API server in a second, however quickly it answers.
+    #[arg(long, env = "WEIR_MOST_WRITES_PER_SECOND", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub most_writes_per_second: u32,
     /// A workload's observed hours are written to its InferenceDemand at most once in this time.
     #[arg(long, env = "WEIR_DEMAND_RECORD_INTERVAL", default_value = "1h", value_parser = duration)]
     pub demand_record_interval: Duration,
@@ -164,7 +168,20 @@ pub enum SettingsError {
         /// `--lease-duration`.
         lease: Duration,
     },
+    /// A write that was sent in time could be done after another replica leads.
+    #[error(
+        "lease duration {lease:?} must exceed renew deadline {renew:?} by at least {LEAST_MARGIN:?}: a write must end in between"
+    )]
+    NoMargin {
+        /// `--renew-deadline`.
+        renew: Duration,
+        /// `--lease-duration`.
+        lease: Duration,
+    },
 }
+
+/// What writes need between the renew deadline and the end of the lease.
+const LEAST_MARGIN: Duration = Duration::from_millis(500);
 
 impl Settings {
     /// The defaults, with what the environment sets.
@@ -182,7 +199,16 @@ impl Settings {
                 lease,
             });
         }
+        if lease - renew < LEAST_MARGIN {
+            return Err(SettingsError::NoMargin { renew, lease });
+        }
         Ok(())
+    }
+
+    /// How long a write may take: it has ended, or was given up, before another replica may lead.
+    pub fn write_timeout(&self) -> Duration {
+        let margin = self.lease_duration.saturating_sub(self.renew_deadline);
+        margin.mul_f64(0.9)
     }
 
     /// Base URL of a plane, without a slash at the end.
@@ -245,5 +271,20 @@ mod tests {
             unsafe_times.validate(),
             Err(SettingsError::LeaseTimes { .. })
         ));
+        let no_margin = settings(&["--renew-deadline", "14600ms"]);
+        assert!(matches!(
+            no_margin.validate(),
+            Err(SettingsError::NoMargin { .. })
+        ));
+    }
+
+    #[test]
+    fn a_write_ends_before_another_replica_may_lead() {
+        for flags in [&[][..], &["--renew-deadline", "14s"]] {
+            let settings = settings(flags);
+            assert_eq!(settings.validate(), Ok(()));
+            let ends = settings.renew_deadline + settings.write_timeout();
+            assert!(ends < settings.lease_duration, "{ends:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! How the operator talks to the API server: with timeouts, few retries, a limited rate, and writes only while it leads.
 
-mod limit;
+mod budget;
+mod rate;
 mod retry;
 
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use tower::{BoxError, Service};
 
 use crate::leader::Gate;
 use crate::metrics::Metrics;
-use limit::TokenBucket;
+pub use budget::Budget;
+use rate::Answer;
 use retry::{Outcome, Verb};
 
-/// Bound on every call but a watch, the body of the answer included.
+/// Bound on every call but a watch, the body of the answer included. Writes have a shorter one where leadership needs it.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bound on the head of a watch's answer; its body is bounded by the watch's own timeout.
 const WATCH_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,18 +54,25 @@ pub fn prepared(mut config: Config) -> Config {
     config
 }
 
-/// A client for controllers: retries by our policy, and writes only while `gate` is open.
-pub fn guarded(inner: Client, gate: Gate, writes_per_second: u32, metrics: Arc<Metrics>) -> Client {
+/// A client for controllers: retries by our policy, and writes only while `gate` is open, as `budget` allows, none of
+/// them for longer than `write_timeout`.
+pub fn guarded(
+    inner: Client,
+    gate: Gate,
+    (budget, write_timeout): (Budget, Duration),
+    metrics: Arc<Metrics>,
+) -> Client {
     let namespace = inner.default_namespace().to_owned();
     let limits = Arc::new(Limits {
         in_flight: Semaphore::new(IN_FLIGHT),
-        writes: TokenBucket::new(writes_per_second),
+        budget,
     });
     let service = Guarded {
         inner,
         gate: Some(gate),
         limits: Some(limits),
         retries: true,
+        write_timeout: write_timeout.min(CALL_TIMEOUT),
         metrics,
     };
     Client::new(service, namespace)
@@ -77,6 +86,7 @@ pub fn for_election(inner: Client, metrics: Arc<Metrics>) -> Client {
         gate: None,
         limits: None,
         retries: false,
+        write_timeout: CALL_TIMEOUT,
         metrics,
     };
     Client::new(service, namespace)
@@ -88,12 +98,13 @@ struct Guarded {
     gate: Option<Gate>,
     limits: Option<Arc<Limits>>,
     retries: bool,
+    write_timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
 struct Limits {
     in_flight: Semaphore,
-    writes: TokenBucket,
+    budget: Budget,
 }
 
 impl Service<Request<Body>> for Guarded {
@@ -159,7 +170,7 @@ impl Guarded {
             Some(limits) => {
                 self.check_gate(verb)?;
                 if verb.mutates() {
-                    let waited = limits.writes.take().await;
+                    let waited = limits.budget.take(namespace_of(&request)).await;
                     self.metrics.write_wait_seconds.inc_by(waited.as_secs_f64());
                 }
                 limits.in_flight.acquire().await.ok()
@@ -177,11 +188,35 @@ impl Guarded {
                 .to_bytes();
             Ok(Response::from_parts(parts, Body::from(bytes)))
         };
-        let result = timeout(CALL_TIMEOUT, call)
+        let bound = match verb.mutates() {
+            true => self.write_timeout,
+            false => CALL_TIMEOUT,
+        };
+        let began = Instant::now();
+        let result = timeout(bound, call)
             .await
-            .unwrap_or(Err(CallError::Timeout(CALL_TIMEOUT)));
+            .unwrap_or(Err(CallError::Timeout(bound)));
+        if let Some(limits) = &self.limits {
+            self.learn(limits, verb, &result, began.elapsed());
+        }
         self.count(verb, &result);
         result
+    }
+
+    /// Tells the budget what the answer says of the server. Reads take their time where they list much.
+    fn learn(
+        &self,
+        limits: &Limits,
+        verb: Verb,
+        result: &Result<Response<Body>, CallError>,
+        took: Duration,
+    ) {
+        let outcome = Outcome::of(result);
+        if let Some(asked) = outcome.and_then(Outcome::overload) {
+            limits.budget.answered(Answer::Overloaded(asked));
+        } else if verb.mutates() && outcome != Some(Outcome::Transport) {
+            limits.budget.answered(Answer::Given(took));
+        }
     }
 
     async fn watch(&self, request: Request<Body>) -> Result<Response<Body>, CallError> {
@@ -214,6 +249,13 @@ impl Guarded {
             Err(_) => self.metrics.api_request(verb.as_str(), "error"),
         }
     }
+}
+
+/// The namespace that a request is about; empty for what has none.
+fn namespace_of(request: &Request<Body>) -> &str {
+    let mut parts = request.uri().path().split('/');
+    parts.find(|part| *part == "namespaces");
+    parts.next().unwrap_or_default()
 }
 
 fn transport(error: kube::Error) -> CallError {

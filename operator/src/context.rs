@@ -6,6 +6,8 @@ use kube::Client;
 
 use crate::ca::ClientKeyRoot;
 use crate::cli::Settings;
+use crate::client::Budget;
+use crate::clock::Clock;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::queue::QueueOptions;
@@ -17,6 +19,10 @@ use crate::telemetry::Telemetry;
 pub struct Context {
     /// Talks to the API server: with timeouts and our retry policy, and writes only while this replica leads.
     pub client: Client,
+    /// What its writes are counted against.
+    pub budget: Budget,
+    /// The time, since this replica leads.
+    pub clock: Clock,
     /// Flags and environment.
     pub settings: Arc<Settings>,
     /// What the cluster looks like.

@@ -69,7 +69,7 @@ impl Events {
             message: truncated(&message.into(), MAX_NOTE),
         };
         if self.sender.try_send(note).is_err() {
-            self.metrics.events.with_label_values(&["limited"]).inc();
+            self.metrics.events.with_label_values(&["dropped"]).inc();
         }
     }
 
@@ -93,9 +93,16 @@ async fn send(
     let mut limit = Limit::new(Instant::now());
     while let Some(note) = notes.recv().await {
         let count = |result| metrics.events.with_label_values(&[result]).inc();
-        if !limit.admits(&note, Instant::now()) {
-            count("limited");
-            continue;
+        match limit.judge(&note, Instant::now()) {
+            Verdict::Admitted => {}
+            Verdict::Repeated => {
+                count("repeated");
+                continue;
+            }
+            Verdict::Dropped => {
+                count("dropped");
+                continue;
+            }
         }
         match publish(&client, &instance, &note, &mut limit).await {
             Ok(()) => count("sent"),
@@ -178,7 +185,17 @@ impl Note {
     }
 }
 
-/// Drops what was said a moment ago, and what exceeds the rate.
+/// What becomes of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Admitted,
+    /// It was said a moment ago.
+    Repeated,
+    /// There are too many.
+    Dropped,
+}
+
+/// Holds back what was said a moment ago, and what exceeds the rate.
 struct Limit {
     tokens: f64,
     refilled: Instant,
@@ -200,7 +217,7 @@ impl Limit {
         }
     }
 
-    fn admits(&mut self, note: &Note, now: Instant) -> bool {
+    fn judge(&mut self, note: &Note, now: Instant) -> Verdict {
         if self.said.len() >= REMEMBERED {
             self.said.retain(|_, said| now - said.at < QUIET);
         }
@@ -209,8 +226,11 @@ impl Limit {
         let gained = (now - self.refilled).as_secs_f64() * PER_SECOND;
         self.tokens = (self.tokens + gained).min(BURST);
         self.refilled = now;
-        if repeated || self.tokens < 1.0 || self.said.len() >= REMEMBERED {
-            return false;
+        if repeated {
+            return Verdict::Repeated;
+        }
+        if self.tokens < 1.0 || self.said.len() >= REMEMBERED {
+            return Verdict::Dropped;
         }
         self.tokens -= 1.0;
         let said = self.said.entry(key).or_insert(Said {
@@ -220,7 +240,7 @@ impl Limit {
         });
         said.at = now;
         said.count += 1;
-        true
+        Verdict::Admitted
     }
 }
 
@@ -253,23 +273,30 @@ mod tests {
     async fn the_same_event_is_said_once_a_minute() {
         let now = Instant::now();
         let mut limit = Limit::new(now);
-        assert!(limit.admits(&note("a", "x"), now));
-        assert!(!limit.admits(&note("a", "x"), now + Duration::from_secs(59)));
-        assert!(limit.admits(&note("a", "y"), now));
-        assert!(limit.admits(&note("b", "x"), now));
-        assert!(limit.admits(&note("a", "x"), now + Duration::from_secs(61)));
+        let mut judge = |uid, message, after| {
+            let after = Duration::from_secs(after);
+            limit.judge(&note(uid, message), now + after)
+        };
+        assert_eq!(judge("a", "x", 0), Verdict::Admitted);
+        assert_eq!(judge("a", "x", 59), Verdict::Repeated);
+        assert_eq!(judge("a", "y", 59), Verdict::Admitted);
+        assert_eq!(judge("b", "x", 59), Verdict::Admitted);
+        assert_eq!(judge("a", "x", 61), Verdict::Admitted);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_storm_of_events_is_cut_to_the_rate() {
+    async fn a_storm_of_events_is_cut_to_the_rate_and_what_is_lost_is_told_from_what_repeats() {
         let now = Instant::now();
         let mut limit = Limit::new(now);
         let admitted = |limit: &mut Limit, from: usize, at| {
             (from..from + 500)
-                .filter(|i| limit.admits(&note(&i.to_string(), "x"), at))
+                .map(|i| limit.judge(&note(&i.to_string(), "x"), at))
+                .filter(|verdict| *verdict == Verdict::Admitted)
                 .count()
         };
         assert_eq!(admitted(&mut limit, 0, now), 300);
+        assert_eq!(limit.judge(&note("0", "x"), now), Verdict::Repeated);
+        assert_eq!(limit.judge(&note("499", "x"), now), Verdict::Dropped);
         let later = now + Duration::from_secs(2);
         assert_eq!(admitted(&mut limit, 1000, later), 100);
     }

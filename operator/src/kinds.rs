@@ -3,6 +3,7 @@
 mod facts;
 mod models;
 mod providers;
+mod snapshot;
 mod tiers;
 
 use tokio_util::sync::CancellationToken;

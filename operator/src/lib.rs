@@ -4,10 +4,12 @@
 pub mod ca;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod context;
 pub mod controllers;
 pub mod csr;
 pub mod events;
+mod fair;
 pub mod kinds;
 pub mod leader;
 pub mod metrics;

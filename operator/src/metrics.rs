@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus::core::Collector;
 use prometheus::{
     Counter, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -24,8 +25,12 @@ pub struct Metrics {
     pub reconciles: IntCounterVec,
     /// Duration of reconciles by controller.
     pub reconcile_seconds: HistogramVec,
-    /// Keys that wait for a reconcile, by controller.
+    /// Keys that are due and wait for a reconcile, by controller.
     pub queue_depth: IntGaugeVec,
+    /// Keys that are looked at again later, by controller.
+    pub queue_delayed: IntGaugeVec,
+    /// How long the key that waits the longest has been due, by controller.
+    pub queue_oldest: GaugeVec,
     /// Requests to the API server by verb and code (`error` without an answer).
     pub api_requests: IntCounterVec,
     /// Requests that were sent again, by verb.
@@ -52,11 +57,15 @@ pub struct Metrics {
     pub route_ack_lag: GaugeVec,
     /// Certificate requests by result (`signed`, `denied`, or `failed`).
     pub certificates: IntCounterVec,
-    /// Events by result (`sent`, `limited`, `failed`).
+    /// Events by result: `sent`, `repeated` (said a moment ago), `dropped` (too many at once), `failed`.
     pub events: IntCounterVec,
-    /// Seconds that writes waited for the rate limit.
+    /// Seconds that writes waited for the budget.
     pub write_wait_seconds: Counter,
+    /// Writes a second that the budget allows; it follows what the API server takes.
+    pub write_budget: Gauge,
+    /// Unix time of the last decision; 0 before the first.
     last_decision: Gauge,
+    /// In no registry before the first decision.
     last_decision_age: Gauge,
 }
 
@@ -105,7 +114,19 @@ impl Metrics {
             queue_depth: int_gauges(
                 r,
                 "weir_operator_queue_depth",
-                "Keys that wait for a reconcile.",
+                "Keys that are due and wait for a reconcile.",
+                &["controller"],
+            ),
+            queue_delayed: int_gauges(
+                r,
+                "weir_operator_queue_delayed",
+                "Keys that are not due and are looked at again later.",
+                &["controller"],
+            ),
+            queue_oldest: gauges(
+                r,
+                "weir_operator_queue_oldest_due_seconds",
+                "How long the key that waits the longest has been due; 0 when none is.",
                 &["controller"],
             ),
             api_requests: counters(
@@ -190,24 +211,29 @@ impl Metrics {
             events: counters(
                 r,
                 "weir_operator_events_total",
-                "Events by result.",
+                "Events by result; those that are dropped are lost, those that are repeated said nothing new.",
                 &["result"],
             ),
             write_wait_seconds: register(
                 r,
                 Counter::new(
                     "weir_operator_write_wait_seconds_total",
-                    "Seconds that writes waited for the rate limit.",
+                    "Seconds that writes waited for the budget.",
+                ),
+            ),
+            write_budget: register(
+                r,
+                Gauge::new(
+                    "weir_operator_write_budget_per_second",
+                    "Writes a second that the budget allows; it follows what the API server takes.",
                 ),
             ),
             last_decision: Gauge::new("weir_operator_last_decision", "unix time").expect("valid"),
-            last_decision_age: register(
-                r,
-                Gauge::new(
-                    "weir_operator_last_decision_age_seconds",
-                    "Age of the last decision; -1 before the first.",
-                ),
-            ),
+            last_decision_age: Gauge::new(
+                "weir_operator_last_decision_age_seconds",
+                "Age of the last decision; absent before the first.",
+            )
+            .expect("valid"),
             registry,
         }
     }
@@ -243,6 +269,24 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// Notes what waits in the queue of a controller.
+    pub(crate) fn queued(
+        &self,
+        controller: &str,
+        (due, delayed): (usize, usize),
+        oldest: Duration,
+    ) {
+        let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        let labels = [controller];
+        self.queue_depth.with_label_values(&labels).set(count(due));
+        self.queue_delayed
+            .with_label_values(&labels)
+            .set(count(delayed));
+        self.queue_oldest
+            .with_label_values(&labels)
+            .set(oldest.as_secs_f64());
+    }
+
     /// Notes that telemetry was dropped.
     pub(crate) fn dropped(&self, reason: &str) {
         self.telemetry_dropped.with_label_values(&[reason]).inc();
@@ -250,15 +294,15 @@ impl Metrics {
 
     /// All of them in Prometheus' text format.
     pub fn render(&self) -> String {
+        let mut families = self.registry.gather();
         let last = self.last_decision.get();
-        let age = if last == 0.0 {
-            -1.0
-        } else {
-            (unix_seconds() - last).max(0.0)
-        };
-        self.last_decision_age.set(age);
+        if last > 0.0 {
+            let age = (unix_seconds() - last).max(0.0);
+            self.last_decision_age.set(age);
+            families.extend(self.last_decision_age.collect());
+        }
         TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
+            .encode_to_string(&families)
             .unwrap_or_default()
     }
 }
@@ -271,7 +315,7 @@ fn unix_seconds() -> f64 {
 }
 
 /// Names and labels are constants of this file: registering them cannot fail after the first test has passed.
-fn register<C: prometheus::core::Collector + Clone + 'static>(
+fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     metric: prometheus::Result<C>,
 ) -> C {
@@ -310,17 +354,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_age_of_the_last_decision_counts_from_it() {
+    fn the_age_of_the_last_decision_counts_from_it_and_is_absent_before_there_is_one() {
         let metrics = Metrics::new();
-        assert!(
-            metrics
-                .render()
-                .contains("weir_operator_last_decision_age_seconds -1")
-        );
+        let text = metrics.render();
+        assert!(!text.contains("last_decision"), "{text}");
         metrics.decided("Keep");
         let text = metrics.render();
         assert!(
-            text.contains("weir_operator_last_decision_age_seconds 0"),
+            text.contains("\nweir_operator_last_decision_age_seconds 0"),
             "{text}"
         );
         assert!(text.contains(r#"weir_operator_decisions_total{outcome="Keep"} 1"#));

@@ -1,6 +1,9 @@
-//! The work queue of a controller: keys, each at most once at a time, merged while they wait, with a backoff each.
+//! The work queue of a controller: keys, each at most once at a time, merged while they wait, with a backoff each, and
+//! taken in turn by namespace.
 
-use std::collections::{BTreeSet, HashMap};
+mod waiting;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +14,15 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use waiting::Waiting;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// A change of a key that waits out a backoff brings its next attempt forward, but not closer to the last than this.
 const MIN_PAUSE_AFTER_ERROR: Duration = Duration::from_secs(2);
+
+/// While all slots are taken, what waits is measured this often.
+const MEASURED: Duration = Duration::from_secs(1);
 
 /// What is reconciled: an object's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,11 +98,13 @@ pub async fn run<R, Fut, E>(
     let mut queue = Queue::new(options);
     loop {
         let now = Instant::now();
-        while let Some(key) = queue.next_due(now) {
+        queue.waiting.advance(now);
+        while let Some(key) = queue.next_due() {
             let future = reconcile(key.clone());
             queue.start(key, future);
         }
-        let due = queue.earliest();
+        queue.measure(now);
+        let due = queue.wake(now);
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -113,8 +122,7 @@ type Outcome = Result<Requeue, String>;
 
 struct Queue {
     options: QueueOptions,
-    waiting: HashMap<Key, Instant>,
-    by_time: BTreeSet<(Instant, Key)>,
+    waiting: Waiting,
     running: JoinSet<Outcome>,
     keys: HashMap<Id, (Key, Instant)>,
     busy: HashMap<Key, bool>,
@@ -125,8 +133,7 @@ impl Queue {
     fn new(options: QueueOptions) -> Self {
         Self {
             options,
-            waiting: HashMap::new(),
-            by_time: BTreeSet::new(),
+            waiting: Waiting::default(),
             running: JoinSet::new(),
             keys: HashMap::new(),
             busy: HashMap::new(),
@@ -134,28 +141,24 @@ impl Queue {
         }
     }
 
-    /// The next key that is due and has a slot.
-    fn next_due(&mut self, now: Instant) -> Option<Key> {
-        if self.running.len() >= self.options.concurrency {
-            return None;
-        }
-        let (at, key) = self.by_time.first()?;
-        if *at > now {
-            return None;
-        }
-        let key = key.clone();
-        self.by_time.pop_first();
-        self.waiting.remove(&key);
-        self.note_depth();
-        Some(key)
+    fn is_full(&self) -> bool {
+        self.running.len() >= self.options.concurrency
     }
 
-    /// When the first waiting key is due; `None` while all slots are taken.
-    fn earliest(&self) -> Option<Instant> {
-        if self.running.len() >= self.options.concurrency {
+    /// The next key that is due, if it has a slot.
+    fn next_due(&mut self) -> Option<Key> {
+        if self.is_full() {
             return None;
         }
-        self.by_time.first().map(|(at, _)| *at)
+        self.waiting.pop()
+    }
+
+    /// When to look again although nothing happens.
+    fn wake(&self, now: Instant) -> Option<Instant> {
+        if self.is_full() {
+            return Some(now + MEASURED);
+        }
+        self.waiting.next_time()
     }
 
     fn start<Fut, E>(&mut self, key: Key, future: Fut)
@@ -180,20 +183,7 @@ impl Queue {
         if let Some((_, last)) = self.failures.get(&key) {
             at = at.max(*last + MIN_PAUSE_AFTER_ERROR);
         }
-        self.schedule(key, at);
-    }
-
-    /// Due at `at`, or earlier if it was already.
-    fn schedule(&mut self, key: Key, at: Instant) {
-        if let Some(before) = self.waiting.get(&key) {
-            if *before <= at {
-                return;
-            }
-            self.by_time.remove(&(*before, key.clone()));
-        }
-        self.waiting.insert(key.clone(), at);
-        self.by_time.insert((at, key));
-        self.note_depth();
+        self.waiting.schedule(key, at);
     }
 
     fn ended(&mut self, ended: Result<(Id, Outcome), tokio::task::JoinError>) {
@@ -217,7 +207,7 @@ impl Queue {
             Ok(requeue) => {
                 self.failures.remove(&key);
                 if let Requeue::After(pause) = requeue {
-                    self.schedule(key.clone(), now + pause);
+                    self.waiting.schedule(key.clone(), now + pause);
                 }
             }
             Err(error) => {
@@ -225,7 +215,7 @@ impl Queue {
                 self.failures.insert(key.clone(), (failures + 1, now));
                 let pause = backoff(failures, rand::random::<f64>());
                 tracing::warn!(controller = name, %key, %error, retry_in = ?pause, "reconcile failed");
-                self.schedule(key.clone(), now + pause);
+                self.waiting.schedule(key.clone(), now + pause);
             }
         }
         if again {
@@ -233,13 +223,11 @@ impl Queue {
         }
     }
 
-    fn note_depth(&self) {
-        let depth = i64::try_from(self.waiting.len()).unwrap_or(i64::MAX);
-        self.options
-            .metrics
-            .queue_depth
-            .with_label_values(&[self.options.name])
-            .set(depth);
+    fn measure(&self, now: Instant) {
+        let (due, delayed) = self.waiting.counts();
+        let oldest = self.waiting.oldest().map_or(Duration::ZERO, |at| now - at);
+        let metrics = &self.options.metrics;
+        metrics.queued(self.options.name, (due, delayed), oldest);
     }
 }
 
@@ -265,150 +253,4 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::sync::mpsc;
-    use tokio_stream::wrappers::UnboundedReceiverStream;
-
-    type Never = std::convert::Infallible;
-
-    fn options(concurrency: usize) -> QueueOptions {
-        QueueOptions {
-            name: "test",
-            concurrency,
-            debounce: Duration::from_millis(200),
-            metrics: Arc::new(Metrics::new()),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn changes_within_the_debounce_are_one_reconcile() {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let runs = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&runs);
-        let stop = CancellationToken::new();
-        let task = run(
-            options(2),
-            UnboundedReceiverStream::new(receiver),
-            move |_| {
-                count.fetch_add(1, Ordering::SeqCst);
-                std::future::ready(Ok::<_, Never>(Requeue::OnChange))
-            },
-            stop.clone(),
-        );
-        let feed = async {
-            for _ in 0..50 {
-                sender.send(Key::cluster("a")).unwrap();
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            sender.send(Key::cluster("a")).unwrap();
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            stop.cancel();
-        };
-        tokio::join!(task, feed);
-        assert_eq!(runs.load(Ordering::SeqCst), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_never_runs_twice_at_once_and_runs_again_when_it_changed_meanwhile() {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let spans = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&spans);
-        let begin = Instant::now();
-        let stop = CancellationToken::new();
-        let task = run(
-            options(8),
-            UnboundedReceiverStream::new(receiver),
-            move |_| {
-                let log = Arc::clone(&log);
-                async move {
-                    let from = begin.elapsed();
-                    tokio::time::sleep(Duration::from_secs(5)).await;
-                    log.lock().unwrap().push((from, begin.elapsed()));
-                    Ok::<_, Never>(Requeue::OnChange)
-                }
-            },
-            stop.clone(),
-        );
-        let feed = async {
-            for _ in 0..20 {
-                sender.send(Key::cluster("a")).unwrap();
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-            tokio::time::sleep(Duration::from_secs(20)).await;
-            stop.cancel();
-        };
-        tokio::join!(task, feed);
-        let spans = spans.lock().unwrap();
-        assert!(spans.len() >= 2, "{spans:?}");
-        assert!(
-            spans.windows(2).all(|pair| pair[0].1 <= pair[1].0),
-            "{spans:?}"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failing_key_is_retried_ever_more_rarely_and_does_not_hold_up_others() {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let runs = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
-        let log = Arc::clone(&runs);
-        let stop = CancellationToken::new();
-        let task = run(
-            options(1),
-            UnboundedReceiverStream::new(receiver),
-            move |key| {
-                *log.lock().unwrap().entry(key.name.clone()).or_default() += 1;
-                let result = match key.name.as_str() {
-                    "bad" => Err(std::io::Error::other("no")),
-                    _ => Ok(Requeue::After(Duration::from_secs(10))),
-                };
-                std::future::ready(result)
-            },
-            stop.clone(),
-        );
-        let feed = async {
-            sender.send(Key::cluster("bad")).unwrap();
-            sender.send(Key::cluster("good")).unwrap();
-            tokio::time::sleep(Duration::from_secs(600)).await;
-            stop.cancel();
-        };
-        tokio::join!(task, feed);
-        let runs = runs.lock().unwrap();
-        assert!((10..=35).contains(&runs["bad"]), "{runs:?}");
-        assert!((58..=61).contains(&runs["good"]), "{runs:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_panic_is_an_error_of_its_key_alone() {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let options = options(1);
-        let metrics = Arc::clone(&options.metrics);
-        let stop = CancellationToken::new();
-        let task = run(
-            options,
-            UnboundedReceiverStream::new(receiver),
-            move |key: Key| async move {
-                assert_ne!(key.name, "panics", "on purpose");
-                Ok::<_, Never>(Requeue::OnChange)
-            },
-            stop.clone(),
-        );
-        let feed = async {
-            sender.send(Key::cluster("panics")).unwrap();
-            sender.send(Key::cluster("good")).unwrap();
-            tokio::time::sleep(Duration::from_millis(400)).await;
-            stop.cancel();
-        };
-        tokio::join!(task, feed);
-        let count = |result| {
-            metrics
-                .reconciles
-                .with_label_values(&["test", result])
-                .get()
-        };
-        assert_eq!(count("ok"), 1);
-        assert!(count("panic") >= 1);
-    }
-}
+mod tests;

@@ -11,6 +11,8 @@ use weir_identity::{CertificateSource, Identity, IssueError};
 
 use crate::ca::{self, AuthorityError};
 use crate::cli::{Settings, SettingsError};
+use crate::client::Budget;
+use crate::clock::Clock;
 use crate::context::Context;
 use crate::controllers;
 use crate::events::Events;
@@ -73,10 +75,15 @@ pub async fn run_on(
     settings.validate().map_err(RunError::Settings)?;
     let metrics = Arc::new(Metrics::new());
     let gate = Gate::new();
+    let budget = Budget::start(
+        settings.writes_per_second,
+        settings.most_writes_per_second,
+        Arc::clone(&metrics),
+    );
     let guarded = client::guarded(
         client.clone(),
         gate.clone(),
-        settings.writes_per_second,
+        (budget.clone(), settings.write_timeout()),
         Arc::clone(&metrics),
     );
     let health = Health {
@@ -103,6 +110,7 @@ pub async fn run_on(
     let leading = Leading {
         settings: Arc::new(settings),
         client: guarded,
+        budget,
         stores,
         metrics,
     };
@@ -123,6 +131,7 @@ fn election_options(settings: &Settings) -> ElectionOptions {
 struct Leading {
     settings: Arc<Settings>,
     client: Client,
+    budget: Budget,
     stores: Stores,
     metrics: Arc<Metrics>,
 }
@@ -177,6 +186,8 @@ impl Leading {
         let holder = self.settings.holder();
         let context = Context {
             client: self.client.clone(),
+            budget: self.budget.clone(),
+            clock: Clock::system(),
             settings: Arc::clone(&self.settings),
             stores: self.stores.clone(),
             telemetry: telemetry.clone(),

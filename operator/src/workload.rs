@@ -16,6 +16,7 @@ pub mod failure;
 pub mod labels;
 mod memory;
 pub mod moves;
+mod numbers;
 pub mod observe;
 pub mod resource;
 pub mod rivals;
@@ -30,7 +31,7 @@ use kube::{Resource, ResourceExt};
 use weir_crds::placement::Placement;
 use weir_crds::workload_status::{ClientKey, Endpoint};
 use weir_crds::{InferenceWorkload, InferenceWorkloadStatus};
-use weir_placement::Reason;
+use weir_placement::{Decision, PlacementPolicy, Reason};
 
 use apply::{ApplyError, ChildProblems};
 use build::Engine;
@@ -38,8 +39,10 @@ use events::Told;
 use facts::Facts;
 use memory::Memory;
 use moves::{Advance, Transition};
+use numbers::Numbers;
 use observe::Observation;
 use status::StatusError;
+use validate::Validated;
 
 use crate::cli::Plane;
 use crate::context::Context;
@@ -49,6 +52,8 @@ use crate::stores::Stores;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A child that was refused is tried again after this.
 const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+/// Every workload is looked at again after about this time, should a change have been missed. It writes nothing by itself.
+const RESYNC: Duration = Duration::from_secs(600);
 /// Who lost devices to others looks again after this: nothing tells it that they want them no more.
 const COMPETES_AGAIN: Duration = Duration::from_secs(30);
 /// Times in status are cut to seconds, so a deadline is looked at a little later.
@@ -78,6 +83,7 @@ pub struct Reconciler {
     context: Context,
     engine: Engine,
     memory: Memory,
+    numbers: Numbers,
 }
 
 impl Reconciler {
@@ -89,6 +95,7 @@ impl Reconciler {
                 pull_policy: context.settings.engine_image_pull_policy.clone(),
             },
             memory: Memory::default(),
+            numbers: Numbers::new(context.budget.clone()),
             context,
         }
     }
@@ -111,8 +118,9 @@ impl Reconciler {
         if self.memory.is_older_than_own_write(&uid, &workload) {
             return Ok(Requeue::After(LOOK_AGAIN));
         }
-        let now = Timestamp::now();
-        let facts = dereference::dereference(&self.context, workload, now).await;
+        self.memory.edited(&uid, &workload);
+        let moment = self.context.clock.moment();
+        let facts = dereference::dereference(&self.context, workload, &moment).await;
         Pass {
             reconciler: self,
             facts,
@@ -139,9 +147,9 @@ impl Pass<'_> {
             return Ok(Requeue::After(LOOK_AGAIN));
         }
         let previous_status = self.facts.workload.status.as_ref();
-        let decided = self.decide(&validated);
+        let decided = self.decide(&validated).await;
         let Some(decided) = decided else {
-            return Ok(Requeue::OnChange);
+            return Ok(Requeue::After(self.look_again()));
         };
         let decision = decided.decision;
         let hours = &self.facts.traffic.hours;
@@ -159,6 +167,8 @@ impl Pass<'_> {
             history,
             generation: self.facts.generation(),
             now: self.facts.now,
+            witnessed: &self.facts.witnessed,
+            not_before: self.dwells_until(&validated, &decision),
         };
         let advance = moves::advance(moves);
         let workload = self.order(&advance).await?;
@@ -196,6 +206,26 @@ impl Pass<'_> {
         Ok(self.requeue((&next, drain), &decision, &advance, &problems))
     }
 
+    /// When this leader has itself seen the dwell of a workload that cost alone would move.
+    fn dwells_until(&self, validated: &Validated, decision: &Decision) -> Option<Timestamp> {
+        let since = self.facts.placement()?.since.0;
+        let settled = validate::moves(&self.facts.workload).last().copied();
+        let settled = self
+            .facts
+            .witnessed
+            .since(settled.map_or(since, |at| at.max(since)));
+        let policy = validated
+            .policy
+            .effective(validated.input.policy.as_deref());
+        let dwell = policy.map_or_else(
+            || PlacementPolicy::default().min_dwell,
+            |policy| policy.min_dwell,
+        );
+        let seconds = i64::try_from(dwell.get()).unwrap_or(i64::MAX);
+        let ends = moves::after(settled, SignedDuration::from_secs(seconds));
+        (decision.reason == Reason::LowerCost).then_some(ends)
+    }
+
     /// Writes the placement before anything that follows from it, and before that the end of a move into the history.
     async fn order(&self, advance: &Advance) -> Result<InferenceWorkload, ReconcileError> {
         let client = &self.reconciler.context.client;
@@ -231,7 +261,11 @@ impl Pass<'_> {
         let (key, secret) = client_key::client_key(workload, &context.client_keys, &endpoint);
         let memory = &self.reconciler.memory;
         let uid = self.facts.uid();
-        if !memory.secret_is_due(uid, &key.secret_name) {
+        let status = workload.status.as_ref();
+        let stands = status
+            .and_then(|status| status.client_key.as_ref())
+            .is_some_and(|known| known.secret_name == key.secret_name);
+        if !memory.secret_is_due(uid, &key.secret_name, stands) {
             return (endpoint, key, Ok(()));
         }
         let written = apply::ensure_secret(&context.client, &secret).await;
@@ -266,7 +300,10 @@ impl Pass<'_> {
             .iter()
             .map(|transition| events::of_transition(transition, next.decision.as_ref()))
             .collect();
-        if status::differs(before, next) {
+        let waits = status::differs(before, next)
+            && !status::is_urgent(before, next)
+            && !self.reconciler.numbers.may_be_written(&Key::of(workload));
+        if status::differs(before, next) && !waits {
             let written = status::write_status(&context.client, workload, next).await?;
             self.remember(&written);
             told.extend(events::of_status(before, next));
@@ -276,6 +313,7 @@ impl Pass<'_> {
             .map(|before| &before.id);
         if let Some(decision) = &next.decision
             && before_id != Some(&decision.id)
+            && !waits
         {
             context.metrics.decided(&decision.outcome);
         }
@@ -315,7 +353,15 @@ impl Pass<'_> {
         self.publish(&self.facts.workload, &next, &Advance::default())
             .await?;
         secret?;
-        Ok(Requeue::OnChange)
+        Ok(Requeue::After(self.look_again()))
+    }
+
+    /// When to look again at a workload that nothing happens to: a fleet that was placed at one time is not looked at in step.
+    fn look_again(&self) -> Duration {
+        let uid = self.facts.uid();
+        let resync = RESYNC.mul_f64(0.75 + 0.5 * memory::share_of(uid));
+        let secret = self.reconciler.memory.secret_due_in(uid);
+        secret.map_or(resync, |due| (due + AFTER_DEADLINE).min(resync))
     }
 
     fn remember(&self, workload: &InferenceWorkload) {
@@ -326,7 +372,7 @@ impl Pass<'_> {
     fn requeue(
         &self,
         (next, drain): (&InferenceWorkloadStatus, SignedDuration),
-        decision: &weir_placement::Decision,
+        decision: &Decision,
         advance: &Advance,
         problems: &ChildProblems,
     ) -> Requeue {
@@ -341,7 +387,9 @@ impl Pass<'_> {
             .placement
             .as_ref()
             .map(|placement| placement.step_since.0);
-        let after_step = |pause| step_since.map(|since| moves::after(since, pause));
+        let witnessed = &self.facts.witnessed;
+        let after_step =
+            |pause| step_since.map(|since| moves::after(witnessed.since(since), pause));
         let deadlines = [
             advance.deadline,
             after_step(moves::DRAIN_SETTLE),
@@ -367,6 +415,6 @@ impl Pass<'_> {
         );
         let competes = lost.then_some(COMPETES_AGAIN);
         let pauses = due.into_iter().chain(again).chain(competes);
-        Requeue::After(pauses.fold(memory::SECRET_INTERVAL, Duration::min))
+        Requeue::After(pauses.fold(self.look_again(), Duration::min))
     }
 }

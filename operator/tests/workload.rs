@@ -4,6 +4,8 @@
 mod arrivals;
 #[path = "workload/borders.rs"]
 mod borders;
+#[path = "workload/clocks.rs"]
+mod clocks;
 #[path = "workload/crashes.rs"]
 mod crashes;
 #[path = "workload/demand_records.rs"]
@@ -16,5 +18,7 @@ mod gates;
 mod lives;
 #[path = "workload/refusals.rs"]
 mod refusals;
+#[path = "workload/quiet.rs"]
+mod quiet;
 #[path = "workload/rivals.rs"]
 mod rivals;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_crds::InferenceWorkload;
+use weir_operator::clock::Witnessed;
 use weir_operator::stores::Owner;
 use weir_operator::workload::facts::{Children, Facts, Traffic};
 use weir_placement::{Percent, Utilization};
@@ -28,6 +29,7 @@ pub(crate) fn facts(
     let policy = workload.spec.placement.policy_ref.as_ref();
     let policy = policy.and_then(|policy| objects.policies.get(&policy.name));
     Facts {
+        witnessed: Witnessed::default(),
         now,
         policy: policy.cloned().map(Arc::new),
         models: shared(&objects.models),

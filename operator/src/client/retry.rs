@@ -91,6 +91,15 @@ impl Outcome {
             Err(CallError::Transport(_)) => Some(Self::Transport),
         }
     }
+
+    /// Whether the server says that it has too much to do, and for how long it asks to be left alone.
+    pub fn overload(self) -> Option<Option<Duration>> {
+        match self {
+            Self::Status(StatusCode::TOO_MANY_REQUESTS, asked) => Some(asked),
+            Self::Status(StatusCode::SERVICE_UNAVAILABLE, Some(asked)) => Some(Some(asked)),
+            _ => None,
+        }
+    }
 }
 
 /// How long to wait before the next try, or `None` to give up.

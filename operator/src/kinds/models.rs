@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 use weir_crds::{ModelProfile, names};
@@ -32,7 +31,8 @@ pub async fn run(context: Context, stop: CancellationToken) {
     let stores = context.stores.clone();
     let changed = context
         .stores
-        .changes([Kind::Model, Kind::Workload, Kind::EnginePod])
+        // How many workloads use a profile is counted when it is looked at again: each status of each would ask otherwise.
+        .changes([Kind::Model, Kind::EnginePod])
         .flat_map(move |trigger| stream::iter(affected(&stores, trigger)));
     let at_start = stream::iter(all(&context.stores));
     let reconcile = move |key: Key| {
@@ -70,7 +70,10 @@ impl Controller {
             return Ok(Requeue::OnChange);
         };
         let previous = self.writer.current(&profile);
-        let at = (profile.metadata.generation.unwrap_or(0), Timestamp::now());
+        let at = (
+            profile.metadata.generation.unwrap_or(0),
+            self.context.clock.now(),
+        );
         let next = model::status(
             &profile.spec,
             &previous,

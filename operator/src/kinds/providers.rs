@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use weir_crds::InferenceProvider;
 use weir_crds::provider::Circuit;
@@ -92,7 +91,10 @@ impl Controller {
             })
             .unwrap_or_default();
         let previous = self.writer.current(&provider);
-        let at = (provider.metadata.generation.unwrap_or(0), Timestamp::now());
+        let at = (
+            provider.metadata.generation.unwrap_or(0),
+            self.context.clock.now(),
+        );
         let next = provider::status(&provider.spec, &previous, &observed, book, at);
         self.writer.write(&provider, &next).await?;
         Ok(Requeue::After(LOOK_AGAIN))

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +12,7 @@ use weir_crds::GPUTier;
 use weir_crds::tier::Sharing;
 
 use super::facts;
+use super::snapshot::Snapshot;
 use crate::context::Context;
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
@@ -28,19 +28,25 @@ struct Controller {
     context: Context,
     writer: StatusWriter<GPUTier>,
     telemetry_written: Mutex<HashMap<String, Instant>>,
+    snapshot: Snapshot,
 }
 
 pub async fn run(context: Context, stop: CancellationToken) {
     let controller = Arc::new(Controller {
         writer: StatusWriter::new(context.client.clone()),
         telemetry_written: Mutex::default(),
+        snapshot: Snapshot::default(),
         context: context.clone(),
     });
     let stores = context.stores.clone();
+    let counting = Arc::clone(&controller);
     let changed = context
         .stores
         .changes([Kind::Tier, Kind::Node, Kind::Pod, Kind::GpuNode])
-        .flat_map(move |trigger| stream::iter(affected(&stores, trigger)));
+        .flat_map(move |trigger| {
+            counting.snapshot.changed();
+            stream::iter(affected(&stores, trigger))
+        });
     let stores = context.stores.clone();
     let reported = context.telemetry.subscribe().flat_map(move |change| {
         let any = matches!(change, TelemetryChange::Node(_) | TelemetryChange::Missed);
@@ -76,12 +82,20 @@ impl Controller {
     async fn reconcile(&self, key: &Key) -> Result<Requeue, StatusError> {
         let stores = &self.context.stores;
         let Some(tier) = Stores::get(&stores.tiers, None, &key.name) else {
+            self.written().remove(&key.name);
             return Ok(Requeue::OnChange);
         };
-        let nodes = facts::nodes(&stores.nodes.state(), &stores.pods.state());
+        let count = || facts::nodes(&stores.nodes.state(), &stores.pods.state());
+        let nodes = match self.snapshot.nodes(count) {
+            Ok(nodes) => nodes,
+            Err(wait) => return Ok(Requeue::After(wait)),
+        };
         let previous = self.writer.current(&tier);
         let utilization = self.utilization(&tier, &nodes, previous.utilization_percent);
-        let at = (tier.metadata.generation.unwrap_or(0), Timestamp::now());
+        let at = (
+            tier.metadata.generation.unwrap_or(0),
+            self.context.clock.now(),
+        );
         let next = tier::status(&tier.spec, &previous, &nodes, utilization, at);
         let told = next.utilization_percent != previous.utilization_percent;
         if self.writer.write(&tier, &next).await? && told {

@@ -23,8 +23,11 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 pub async fn run(context: Context, stop: CancellationToken) {
     let reconciler = Arc::new(Reconciler::new(context.clone()));
     let triggers = stream::select(
-        cluster_triggers(context.stores.clone()),
-        telemetry_triggers(&context),
+        cluster_triggers(Arc::clone(&reconciler)),
+        stream::select(
+            telemetry_triggers(&context),
+            number_turns(Arc::clone(&reconciler)),
+        ),
     );
     let watching = stop.clone();
     let housekeeping = tokio::spawn({
@@ -34,7 +37,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
             loop {
                 tokio::select! {
                     () = watching.cancelled() => return,
-                    _ = ticks.tick() => reconciler.measure(Timestamp::now()),
+                    _ = ticks.tick() => reconciler.measure(reconciler.context.clock.now()),
                 }
             }
         }
@@ -70,6 +73,28 @@ impl Reconciler {
         self.memory.retain(|uid| uids.contains(uid));
     }
 
+    /// A Deployment or Service that goes while its workload is there takes company: the Secrets of all workloads of its
+    /// namespace are looked after in time.
+    fn neighbours_of_a_loss(&self, change: &Change) -> Vec<Key> {
+        let stores = &self.context.stores;
+        let lost = change.deleted && matches!(change.kind, Kind::Deployment | Kind::Service);
+        let owner = change.workload_uid.as_deref().filter(|_| lost);
+        let owner = owner.and_then(|uid| stores.workload_by_uid(uid));
+        if owner.is_none_or(|owner| owner.metadata.deletion_timestamp.is_some()) {
+            return Vec::new();
+        }
+        let neighbours = stores
+            .workloads
+            .state_filter(|workload| workload.metadata.namespace == change.namespace);
+        for uid in neighbours.iter().filter_map(|workload| workload.uid()) {
+            self.memory.namespace_touched(&uid);
+        }
+        neighbours
+            .iter()
+            .map(|workload| Key::of(workload.as_ref()))
+            .collect()
+    }
+
     fn lag(&self, workload: &InferenceWorkload, plane: Plane, now: Timestamp) -> Option<f64> {
         let placement = workload.status.as_ref()?.placement.as_ref()?;
         let uid = workload.metadata.uid.as_deref()?;
@@ -82,7 +107,8 @@ impl Reconciler {
     }
 }
 
-fn cluster_triggers(stores: Stores) -> impl Stream<Item = Key> + Send {
+fn cluster_triggers(reconciler: Arc<Reconciler>) -> impl Stream<Item = Key> + Send {
+    let stores = reconciler.context.stores.clone();
     let changes = stores.changes([
         Kind::Workload,
         Kind::Provider,
@@ -95,9 +121,21 @@ fn cluster_triggers(stores: Stores) -> impl Stream<Item = Key> + Send {
         Kind::EnginePod,
     ]);
     let first = stream::iter([Trigger::Missed]);
-    first
-        .chain(changes)
-        .flat_map(move |trigger| stream::iter(due(&stores, &trigger)))
+    first.chain(changes).flat_map(move |trigger| {
+        let mut due = due(&stores, &trigger);
+        if let Trigger::Changed(change) = &trigger {
+            due.extend(reconciler.neighbours_of_a_loss(change));
+        }
+        stream::iter(due)
+    })
+}
+
+/// Workloads whose numbers may be written now.
+fn number_turns(reconciler: Arc<Reconciler>) -> impl Stream<Item = Key> + Send {
+    stream::unfold(reconciler, |reconciler| async move {
+        let key = reconciler.numbers.next_turn().await;
+        Some((key, reconciler))
+    })
 }
 
 /// The workloads that a change of the cluster concerns.

@@ -20,6 +20,7 @@ use super::moves::Acknowledgement;
 use super::validate::claims_of;
 use super::{facts, labels};
 use crate::cli::Plane;
+use crate::clock::Moment;
 use crate::context::Context;
 use crate::stores::{Owner, Stores};
 use crate::telemetry::{Acknowledged, Processor};
@@ -31,10 +32,10 @@ const MOUNT_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
 pub async fn dereference(
     context: &Context,
     workload: Arc<InferenceWorkload>,
-    now: Timestamp,
+    moment: &Moment,
 ) -> Facts {
-    let children = children(context, &Owner::new(&workload), now).await;
-    facts(context, workload, children, now)
+    let children = children(context, &Owner::new(&workload), moment.now).await;
+    facts(context, workload, children, moment)
 }
 
 /// Reads what concerns the decision for another workload: of its children the pods that it `has` alone.
@@ -42,21 +43,22 @@ pub fn rival(
     context: &Context,
     workload: Arc<InferenceWorkload>,
     has: Vec<Arc<Pod>>,
-    now: Timestamp,
+    moment: &Moment,
 ) -> Facts {
     let children = Children {
         pods: has,
         ..Children::default()
     };
-    facts(context, workload, children, now)
+    facts(context, workload, children, moment)
 }
 
 fn facts(
     context: &Context,
     workload: Arc<InferenceWorkload>,
     children: Children,
-    now: Timestamp,
+    moment: &Moment,
 ) -> Facts {
+    let Moment { now, witnessed } = moment.clone();
     let stores = &context.stores;
     let spec = &workload.spec;
     let locals = || {
@@ -111,6 +113,7 @@ fn facts(
     let traffic = traffic(context, &workload, &children, now);
     Facts {
         now,
+        witnessed,
         policy,
         models,
         providers,

@@ -16,6 +16,7 @@ use weir_crds::{
 use weir_placement::{HourHistory, Millis, ObservedDemand, Utilization};
 
 use super::moves::Acknowledgement;
+use crate::clock::Witnessed;
 use crate::stores::Owner;
 
 /// What is known of one workload and of everything that it refers to. Nothing here was written; all of it was read.
@@ -23,6 +24,8 @@ use crate::stores::Owner;
 pub struct Facts {
     /// The present moment.
     pub now: Timestamp,
+    /// What of the time before this leader has itself seen go by.
+    pub witnessed: Witnessed,
     /// The workload.
     pub workload: Arc<InferenceWorkload>,
     /// The policy that it names.

@@ -14,6 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use weir_crds::decision::HistoryEntry;
 use weir_crds::placement::{Location, Phase, Placement};
 
+use crate::clock::Witnessed;
+
 pub use going_back::{ABANDONED, ROLLED_BACK};
 pub use observed::{
     Acknowledgement, Failure, Observed, Rules, TargetObserved, TargetRules, Usable, Wish,
@@ -53,6 +55,17 @@ pub struct View<'a> {
     pub generation: i64,
     /// The present moment.
     pub now: Timestamp,
+    /// What of the time before this leader has itself seen go by.
+    pub witnessed: &'a Witnessed,
+    /// A move that cost alone speaks for does not begin before.
+    pub not_before: Option<Timestamp>,
+}
+
+impl View<'_> {
+    /// When a pause is over that began at `at`, as status says: by the wall clock and by this leader's own time.
+    fn after(&self, at: Timestamp, pause: SignedDuration) -> Timestamp {
+        after(self.witnessed.since(at), pause)
+    }
 }
 
 /// What follows.
@@ -199,9 +212,9 @@ pub fn released(view: View<'_>, placement: &Placement, target: &str) -> bool {
         return false;
     }
     let since = placement.step_since.0;
-    let settled = view.now >= after(since, DRAIN_SETTLE);
+    let settled = view.now >= view.after(since, DRAIN_SETTLE);
     let idle = settled && view.observed.target(target).in_flight == Some(0);
-    idle || view.now >= after(since, view.rules.drain)
+    idle || view.now >= view.after(since, view.rules.drain)
 }
 
 /// `at` and `duration`, at most the end of time.

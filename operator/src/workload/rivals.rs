@@ -14,6 +14,7 @@ use weir_placement::{Decision, Outcome, Reason, WorkloadId, devices_taken};
 use super::decide::{self, Considered};
 use super::validate::{self, Validated};
 use super::{Pass, dereference, elsewhere, moves};
+use crate::clock::{Moment, Witnessed};
 use crate::context::Context;
 use crate::stores::{Owner, Stores};
 
@@ -35,17 +36,18 @@ pub(super) struct Decided {
 
 impl Pass<'_> {
     /// Under a move budget workloads are decided one at a time, each knowing what the others have used.
-    pub(super) fn decide(&self, validated: &Validated) -> Option<Decided> {
+    pub(super) async fn decide(&self, validated: &Validated) -> Option<Decided> {
         let status = self.facts.workload.status.as_ref();
         let own = Considered::new(self.facts.uid(), validated, status);
         if decide::budgets(&[own]).is_empty() {
             return self.decide_among(own, &BTreeSet::new());
         }
-        self.reconciler.memory.one_at_a_time(own.uid, |told| {
+        let decide = |told: &BTreeSet<String>| {
             let decided = self.decide_among(own, told);
             let outcome = decided.as_ref().map(|decided| decided.decision.outcome);
             (decided, outcome == Some(Outcome::Move))
-        })
+        };
+        self.reconciler.memory.one_at_a_time(own.uid, decide).await
     }
 
     fn decide_among(&self, own: Considered<'_>, told: &BTreeSet<String>) -> Option<Decided> {
@@ -72,7 +74,11 @@ impl Pass<'_> {
         let Some((tier, _)) = devices_taken(input, &alone.decision).filter(|_| !at_home) else {
             return Some(alone);
         };
-        let rivals = rivals(context, (own.uid, tier), now);
+        let moment = Moment {
+            now,
+            witnessed: self.facts.witnessed.clone(),
+        };
+        let rivals = rivals(context, (own.uid, tier), &moment);
         if rivals.is_empty() {
             return Some(alone);
         }
@@ -95,7 +101,7 @@ impl Pass<'_> {
 
 /// The rivals of the workload with `uid`, which is about to take devices of `tier`; those that cannot be decided about yet
 /// want none.
-fn rivals(context: &Context, (uid, tier): (&str, &str), now: Timestamp) -> Vec<Rival> {
+fn rivals(context: &Context, (uid, tier): (&str, &str), moment: &Moment) -> Vec<Rival> {
     let stores = &context.stores;
     let mut all = stores.workloads.state();
     all.retain(|workload| workload.metadata.deletion_timestamp.is_none());
@@ -111,13 +117,13 @@ fn rivals(context: &Context, (uid, tier): (&str, &str), now: Timestamp) -> Vec<R
     }
     let rival = |workload: &Arc<InferenceWorkload>| {
         let has = stores.engine_pods.of(&Owner::new(workload));
-        let facts = dereference::rival(context, Arc::clone(workload), has, now);
+        let facts = dereference::rival(context, Arc::clone(workload), has, moment);
         let validated = validate::validate(&facts).ok()?;
         let wants_none = validate::waits_for_references(&facts, &validated)
             || facts.placement().is_some_and(|placement| {
                 let current = validated.input.current.as_ref();
                 let held = current.map_or(0, |current| current.held.values().sum());
-                cannot_use(placement, held, now)
+                cannot_use(placement, held, (moment.now, &facts.witnessed))
             });
         (!wants_none).then(|| Rival {
             workload: Arc::clone(workload),
@@ -129,10 +135,10 @@ fn rivals(context: &Context, (uid, tier): (&str, &str), now: Timestamp) -> Vec<R
 
 /// Whether the workload leaves devices unused that it would be given: the target with them is left alone after a move there
 /// came to nothing, or its pods have found no node for so long that something else is wrong.
-fn cannot_use(placement: &Placement, held: u32, now: Timestamp) -> bool {
+fn cannot_use(placement: &Placement, held: u32, (now, witnessed): (Timestamp, &Witnessed)) -> bool {
     let rolled_back = placement.rolled_back.as_ref();
     let paused = rolled_back
-        .and_then(|rolled_back| moves::rolled_back_until(placement, &rolled_back.target))
+        .and_then(|rolled_back| moves::rolled_back_until(witnessed, placement, &rolled_back.target))
         .is_some_and(|until| until > now);
     let ordered: i32 = placement
         .weights
@@ -140,7 +146,7 @@ fn cannot_use(placement: &Placement, held: u32, now: Timestamp) -> bool {
         .filter_map(|weight| weight.replicas)
         .sum();
     let lacks = u32::try_from(ordered).is_ok_and(|ordered| ordered > held);
-    let waited = now.duration_since(placement.step_since.0);
+    let waited = now.duration_since(witnessed.since(placement.step_since.0));
     paused || (lacks && waited > NO_NODE_PATIENCE)
 }
 
@@ -242,21 +248,21 @@ mod tests {
             serde_json::from_value(placement).expect("a placement")
         };
         let at = |time: &str| time.parse::<Timestamp>().expect("a time");
+        let witnessed = Witnessed::default();
+        let by = |time| (time, &witnessed);
         let (soon, later) = (at("2026-01-01T12:04:59Z"), at("2026-01-01T12:05:01Z"));
         let steady = placement(json!({}));
-        assert!(!cannot_use(&steady, 1, soon));
-        assert!(cannot_use(&steady, 1, later));
-        assert!(!cannot_use(&steady, 2, later));
+        assert!(!cannot_use(&steady, 1, by(soon)));
+        assert!(cannot_use(&steady, 1, by(later)));
+        assert!(!cannot_use(&steady, 2, by(later)));
         let rolled_back = json!({"target": "cloud", "attempts": 1, "reason": "Errors", "message": "m",
             "time": "2026-01-01T12:00:00Z"});
         let returned = placement(json!({"rolledBack": rolled_back}));
-        let until = moves::rolled_back_until(&returned, "cloud").expect("a pause");
-        assert!(cannot_use(
-            &returned,
-            2,
-            until - SignedDuration::from_secs(1)
-        ));
-        assert!(!cannot_use(&returned, 2, until));
+        let until =
+            moves::rolled_back_until(&Witnessed::default(), &returned, "cloud").expect("a pause");
+        let before = until - SignedDuration::from_secs(1);
+        assert!(cannot_use(&returned, 2, by(before)));
+        assert!(!cannot_use(&returned, 2, by(until)));
     }
 
     #[test]

@@ -254,6 +254,26 @@ pub fn differs(previous: Option<&InferenceWorkloadStatus>, next: &InferenceWorkl
     previous != *next
 }
 
+/// Whether somebody waits for the difference: another placement is decided for, a condition flips, or clients are told
+/// something. Else only numbers changed, and the words that name them.
+pub fn is_urgent(
+    previous: Option<&InferenceWorkloadStatus>,
+    next: &InferenceWorkloadStatus,
+) -> bool {
+    fn weighty(status: &InferenceWorkloadStatus) -> impl PartialEq + '_ {
+        let decision = status.decision.as_ref();
+        let decision = decision.map(|it| (&it.outcome, &it.reason, &it.target));
+        let conditions = status.conditions.iter();
+        let conditions = conditions.map(|it| (&it.type_, &it.status, &it.reason));
+        (
+            (status.observed_generation, decision),
+            (&status.endpoint, &status.client_key, &status.history),
+            conditions.collect::<Vec<_>>(),
+        )
+    }
+    previous.is_none_or(|previous| weighty(previous) != weighty(next))
+}
+
 fn body(workload: &InferenceWorkload, status: Value) -> Value {
     json!({
         "apiVersion": format!("{}/{}", names::GROUP, names::VERSION),

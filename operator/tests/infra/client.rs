@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::Instant;
-use weir_operator::client::{guarded, is_not_leading};
+use weir_operator::client::{Budget, guarded, is_not_leading};
 use weir_operator::leader::Gate;
 use weir_simapi::{Fault, SimApi};
 
@@ -24,7 +24,9 @@ fn open() -> Gate {
 }
 
 fn maps(api: &SimApi, gate: &Gate) -> Api<ConfigMap> {
-    let client: Client = guarded(api.client("operator"), gate.clone(), 50, metrics());
+    let budget = Budget::start(50, 50, metrics());
+    let limits = (budget, Duration::from_millis(4_500));
+    let client: Client = guarded(api.client("operator"), gate.clone(), limits, metrics());
     Api::namespaced(client, "weir-system")
 }
 
@@ -111,4 +113,36 @@ async fn a_call_without_an_answer_ends_after_ten_seconds() {
     assert!(maps.get("a").await.is_err());
     assert_eq!(began.elapsed(), Duration::from_secs(10));
     assert_eq!(requests(&api), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_without_an_answer_ends_before_another_replica_may_lead() {
+    let api = server();
+    let maps = maps(&api, &open());
+    api.on_request(|_| Fault::Hang);
+    let began = Instant::now();
+    let created = maps.create(&PostParams::default(), &config_map("a")).await;
+    assert!(created.is_err());
+    assert_eq!(began.elapsed(), Duration::from_millis(4_500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_too_much_to_do_is_asked_less_and_left_alone_as_long_as_it_asks() {
+    let api = server();
+    let maps = maps(&api, &open());
+    let begun = Instant::now();
+    let busy_until = begun + Duration::from_secs(20);
+    api.on_request(move |_| match Instant::now() < busy_until {
+        true => Fault::RespondBefore(429),
+        false => Fault::Pass,
+    });
+    let post = PostParams::default();
+    let objects: Vec<ConfigMap> = (0..2_000).map(|i| config_map(&format!("m{i}"))).collect();
+    let writes = objects.iter().map(|object| maps.create(&post, object));
+    let all = futures::future::join_all(writes);
+    tokio::time::timeout(Duration::from_secs(20), all)
+        .await
+        .unwrap_err();
+    // 200 at once, and then ever fewer: 50 a second would be 1,000 more.
+    assert!(requests(&api) < 200 + 300, "{}", requests(&api));
 }

@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 use weir_crds::names;
 use weir_operator::ca::ClientKeyRoot;
 use weir_operator::cli::Settings;
+use weir_operator::client::Budget;
+use weir_operator::clock::Clock;
 use weir_operator::context::Context;
 use weir_operator::events::Events;
 use weir_operator::metrics::Metrics;
@@ -28,8 +30,12 @@ pub struct Cluster {
     pub api: SimApi,
     pub deployments: FakeDeploymentController,
     pub gateways: Arc<Gateways>,
+    wall: Wall,
     tasks: JoinSet<()>,
 }
+
+/// What clocks on the walls of the cluster say.
+type Wall = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
 /// What the gateways do.
 #[derive(Default)]
@@ -42,6 +48,8 @@ pub struct Gateways {
     pub absent: AtomicBool,
     /// For how many hours their processes say that they run; 0: they do not say.
     pub hours_up: AtomicI64,
+    /// How often they look; 0: every 20 ms.
+    pub every_millis: AtomicI64,
     /// What they remember of every minute.
     pub minutes: Mutex<Vec<Minute>>,
 }
@@ -62,10 +70,23 @@ impl Cluster {
 
     /// The same, where objects that are created say that they were so many hours ago. Owners take their dependents along.
     pub fn aged(price: &str, hours: i64) -> Self {
+        Self::built(price, hours, Arc::new(jiff::Timestamp::now))
+    }
+
+    /// The same, where time is tokio's: on a paused clock hours pass at once.
+    pub fn timeless(price: &str) -> Self {
+        let clock = Clock::starting_at(jiff::Timestamp::now());
+        let cluster = Self::built(price, 0, Arc::new(move || clock.now()));
+        cluster.gateways.every_millis.store(500, Ordering::Relaxed);
+        cluster
+    }
+
+    fn built(price: &str, hours: i64, wall: Wall) -> Self {
         let age = jiff::SignedDuration::from_hours(hours);
+        let stored = Arc::clone(&wall);
         let api = SimApi::builder()
             .crds(weir_crds::all())
-            .clock(move || jiff::Timestamp::now() - age)
+            .clock(move || stored() - age)
             .garbage_collection(true)
             .namespace("weir-system")
             .namespace("team")
@@ -81,6 +102,7 @@ impl Cluster {
             api,
             deployments,
             gateways: Arc::default(),
+            wall,
             tasks,
         };
         cluster.set_price(price);
@@ -89,9 +111,7 @@ impl Cluster {
 
     /// Sets the price book's status as its controller would.
     pub fn set_price(&self, price: &str) {
-        let now = jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string();
+        let now = (self.wall)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let status = json!({
             "observedGeneration": 1, "revision": format!("r{price}"), "asOf": now,
             "prices": [{"model": "mini", "inputUsdPerMillionTokens": price, "outputUsdPerMillionTokens": price}],
@@ -161,6 +181,18 @@ impl Cluster {
 
     /// Starts the reconciler of workloads and connects the gateways to it.
     pub async fn operator(&self, actor: &str) -> Operator {
+        let wall = Arc::clone(&self.wall);
+        self.operator_by(actor, Clock::of(move || wall())).await
+    }
+
+    /// A clock that is so far ahead of the others.
+    pub fn clock_ahead(&self, by: jiff::SignedDuration) -> Clock {
+        let wall = Arc::clone(&self.wall);
+        Clock::of(move || wall() + by)
+    }
+
+    /// The same with a clock of its own.
+    pub async fn operator_by(&self, actor: &str, clock: Clock) -> Operator {
         let metrics = Arc::new(Metrics::new());
         let client = self.api.client(actor);
         let mut settings = Settings::defaults();
@@ -171,6 +203,8 @@ impl Cluster {
         stores.wait_ready().await;
         let telemetry = Telemetry::new(Arc::clone(&metrics));
         let context = Context {
+            budget: Budget::start(10_000, 10_000, Arc::clone(&metrics)),
+            clock,
             settings: Arc::new(settings),
             stores,
             telemetry: telemetry.clone(),
@@ -369,7 +403,19 @@ async fn acknowledge(api: SimApi, telemetry: Telemetry, gateways: Arc<Gateways>)
     }
     let mut seq = 0;
     let mut known = Vec::new();
+    let mut seen = None;
     loop {
+        let state = (
+            api.revision(),
+            gateways.blind.load(Ordering::Relaxed),
+            gateways.silent.load(Ordering::Relaxed),
+        );
+        let every = gateways.every_millis.load(Ordering::Relaxed).max(20);
+        let every = Duration::from_millis(every.unsigned_abs());
+        if seen.replace(state) == Some(state) {
+            tokio::time::sleep(every).await;
+            continue;
+        }
         let mut rows: Vec<Acknowledgement> = api
             .objects(WORKLOADS, "")
             .iter()
@@ -403,7 +449,7 @@ async fn acknowledge(api: SimApi, telemetry: Telemetry, gateways: Arc<Gateways>)
             }
             known = rows;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(every).await;
     }
 }
 

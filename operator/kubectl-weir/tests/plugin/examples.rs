@@ -149,6 +149,7 @@ fn facts(name: &str) -> Facts {
     };
     let all = |(name, object): (&String, _)| (name.clone(), object);
     Facts {
+        witnessed: weir_operator::clock::Witnessed::default(),
         now: now(),
         policy: Some(Arc::new(objects.policies["default"].clone())),
         models: objects

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
+use kube::core::Status;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use weir_crds::{InferenceDemand, InferenceDemandStatus, names};
@@ -97,22 +98,35 @@ async fn write(
             // Owners are added to each other: an object of another's could not become this workload's.
             delete_one(client, &namespace, existing).await?;
         } else if covers(&serialized(existing)?, &body) {
-            there = existing.uid();
+            there = Some((existing.uid(), existing.resource_version()));
         }
     }
-    if there.is_none() {
-        let made = api.patch(&name, &parameters, &Patch::Apply(&body)).await;
-        there = made.map_err(failed)?.uid();
-    }
+    let (uid, version) = match there {
+        Some(there) => there,
+        None => {
+            let made = api.patch(&name, &parameters, &Patch::Apply(&body)).await;
+            let made = made.map_err(failed)?;
+            if existing.is_none() && made.status.is_some() {
+                return Err(failed(unread()));
+            }
+            (made.uid(), made.resource_version())
+        }
+    };
     let observed = json!({
         "apiVersion": InferenceDemand::api_version(&()),
         "kind": InferenceDemand::kind(&()),
-        "metadata": {"name": name, "uid": there},
+        "metadata": {"name": name, "uid": uid, "resourceVersion": version},
         "status": status,
     });
     let observed = Patch::Apply(&observed);
     let written = api.patch_status(&name, &parameters, &observed).await;
     written.map(drop).map_err(failed)
+}
+
+/// A record that the store does not show yet has hours that were not looked at.
+fn unread() -> kube::Error {
+    let status = Status::failure("the record has hours that were not read", "Conflict");
+    kube::Error::Api(Box::new(status.with_code(409)))
 }
 
 fn serialized(record: &InferenceDemand) -> Result<Value, ApplyError> {

@@ -5,6 +5,7 @@ use weir_crds::placement::{Location, MoveInProgress, Phase, Placement, TargetWei
 
 use super::compose::{Draft, compose, ordered, weights, whole_seconds};
 use super::{Advance, Transition, View, after, location, roll_back_pause};
+use crate::clock::Witnessed;
 
 /// How often a target that could sleep but for its requests is looked at again.
 const LOOK_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
@@ -126,7 +127,7 @@ fn serve_nothing(view: View<'_>, previous: &Placement, served: bool) -> Advance 
     Advance {
         placement: Some(compose(&view, previous, draft)),
         transitions: transitions.into_iter().collect(),
-        deadline: Some(after(previous.step_since.0, view.rules.drain))
+        deadline: Some(view.after(previous.step_since.0, view.rules.drain))
             .filter(|due| *due > view.now),
         ..Advance::default()
     }
@@ -141,7 +142,9 @@ pub(super) fn steady(view: View<'_>, previous: &Placement) -> Advance {
     let Some(to) = elsewhere else {
         return refresh(view, previous);
     };
-    if let Some(until) = rolled_back_until(previous, to).filter(|until| *until > view.now) {
+    let rolled_back = rolled_back_until(view.witnessed, previous, to);
+    let held_until = rolled_back.max(view.not_before);
+    if let Some(until) = held_until.filter(|until| *until > view.now) {
         let mut advance = refresh(view, previous);
         advance.held_until = Some(until);
         advance.deadline = earliest(advance.deadline, Some(until));
@@ -171,10 +174,14 @@ pub(super) fn steady(view: View<'_>, previous: &Placement) -> Advance {
 }
 
 /// Until when a target that was rolled back is left alone.
-pub(in crate::workload) fn rolled_back_until(previous: &Placement, to: &str) -> Option<Timestamp> {
+pub(in crate::workload) fn rolled_back_until(
+    witnessed: &Witnessed,
+    previous: &Placement,
+    to: &str,
+) -> Option<Timestamp> {
     let rolled_back = previous.rolled_back.as_ref()?;
-    (rolled_back.target == to)
-        .then(|| after(rolled_back.time.0, roll_back_pause(rolled_back.attempts)))
+    let since = witnessed.since(rolled_back.time.0);
+    (rolled_back.target == to).then(|| after(since, roll_back_pause(rolled_back.attempts)))
 }
 
 fn refresh(view: View<'_>, previous: &Placement) -> Advance {
@@ -212,7 +219,7 @@ fn sleep_and_wake(view: View<'_>, previous: &Placement, draft: &mut Draft, advan
             });
         } else if before > target.min_replicas {
             let since = previous.since.0.max(previous.step_since.0);
-            let due = after(since, target.idle_after);
+            let due = view.after(since, target.idle_after);
             let unused = seen.in_flight == Some(0) && !recently;
             if view.now < due {
                 advance.deadline = earliest(advance.deadline, Some(due));

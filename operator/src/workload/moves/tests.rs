@@ -80,6 +80,7 @@ struct World {
     rules: Rules,
     generation: i64,
     now: Timestamp,
+    witnessed: Witnessed,
     told: Vec<Transition>,
     deadline: Option<Timestamp>,
 }
@@ -108,6 +109,7 @@ impl World {
             rules: rules(),
             generation: 1,
             now: at(0),
+            witnessed: Witnessed::default(),
             told: Vec::new(),
             deadline: None,
         }
@@ -130,6 +132,8 @@ impl World {
             history: &self.history,
             generation: self.generation,
             now: self.now,
+            witnessed: &self.witnessed,
+            not_before: None,
         }
     }
 

@@ -37,9 +37,9 @@ pub(super) fn preparing(view: View<'_>, previous: &Placement) -> Advance {
         }
     }
     let started = ongoing.started.0;
-    let give_up = after(started, PREPARE_TIMEOUT);
+    let give_up = view.after(started, PREPARE_TIMEOUT);
     let lasting = seen.failure.filter(|failure| failure.lasting);
-    let failure_counts = after(started, PREPARE_FAILURE_GRACE);
+    let failure_counts = view.after(started, PREPARE_FAILURE_GRACE);
     match lasting {
         Some(failure) if view.now >= failure_counts => {
             end_unprepared(view, previous, ongoing, Some(&failure.reason))
@@ -84,7 +84,7 @@ pub(super) fn canary(view: View<'_>, previous: &Placement) -> Advance {
         .canary
         .get(step)
         .map_or(jiff::SignedDuration::ZERO, |(_, pause)| *pause);
-    let due = after(acknowledged.0, pause);
+    let due = view.after(acknowledged.0, pause);
     if view.now < due {
         return stay(view, previous, Some(due));
     }
@@ -187,8 +187,8 @@ pub(super) fn drained(
     let Some(acknowledged) = &ongoing.acknowledged else {
         return Drained::Not(Box::new(acknowledge(view, previous)));
     };
-    let settled = after(acknowledged.0, DRAIN_SETTLE);
-    let time_is_up = after(acknowledged.0, view.rules.drain);
+    let settled = view.after(acknowledged.0, DRAIN_SETTLE);
+    let time_is_up = view.after(acknowledged.0, view.rules.drain);
     let none_left = view.observed.target(target).in_flight == Some(0);
     if none_left && view.now >= settled {
         Drained::Completely

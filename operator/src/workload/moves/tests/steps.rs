@@ -130,6 +130,78 @@ fn requests_in_flight_hold_the_release_until_the_drain_is_over() {
     assert!(world.told.contains(&timed_out), "{:?}", world.told);
 }
 
+/// Another operator leads, whose clock is an hour ahead; it has led for so many seconds.
+fn led_by_another(world: &mut World, begun: Timestamp, after_seconds: u64) {
+    world.witnessed = Witnessed::default();
+    let passed = std::time::Duration::from_secs(after_seconds);
+    for passed in [std::time::Duration::ZERO, passed] {
+        world.now = begun + SignedDuration::from_hours(1) + passed;
+        world.witnessed.note(passed, world.now);
+    }
+    world.reconcile();
+}
+
+#[test]
+fn a_new_leader_whose_clock_is_an_hour_ahead_cuts_no_drain() {
+    let mut world = moving_to_cloud();
+    world.seen("a").in_flight = Some(3);
+    world.until(Phase::Draining);
+    world.pass(1);
+    let begun = world.now;
+    for passed in [0, 59] {
+        led_by_another(&mut world, begun, passed);
+        assert_eq!(world.phase(), Phase::Draining, "after {passed} s");
+        assert_eq!(world.deployments["a"], 1);
+    }
+    led_by_another(&mut world, begun, 60);
+    assert_eq!(world.phase(), Phase::Steady);
+}
+
+#[test]
+fn a_new_leader_whose_clock_is_an_hour_ahead_cuts_no_pause_of_a_canary() {
+    let mut world = moving_to_cloud();
+    world.until(Phase::Canary);
+    world.pass(1);
+    let (begun, step) = (world.now, world.placement.as_ref().map(|it| it.step));
+    for passed in [0, 4] {
+        led_by_another(&mut world, begun, passed);
+        assert_eq!(world.placement.as_ref().map(|it| it.step), step);
+    }
+    led_by_another(&mut world, begun, 5);
+    assert_ne!(world.placement.as_ref().map(|it| it.step), step);
+}
+
+#[test]
+fn a_new_leader_whose_clock_is_an_hour_ahead_tries_no_target_before_its_pause_is_over() {
+    let mut world = moving_to_cloud();
+    world.until(Phase::Canary);
+    world.seen("cloud").requests = 20;
+    world.seen("cloud").errors = 1;
+    world.until(Phase::Steady);
+    world.seen("cloud").errors = 0;
+    let begun = world.now;
+    for passed in [0, 299] {
+        led_by_another(&mut world, begun, passed);
+        assert_eq!(world.phase(), Phase::Steady, "after {passed} s");
+    }
+    led_by_another(&mut world, begun, 300);
+    assert_eq!(world.phase(), Phase::Preparing);
+}
+
+#[test]
+fn a_move_that_cost_alone_speaks_for_waits_until_its_dwell_was_seen() {
+    let mut world = moving_to_cloud();
+    let view = View {
+        not_before: Some(at(100)),
+        ..world.view(world.placement.as_ref())
+    };
+    let advance = advance(view);
+    assert_eq!(advance.held_until, Some(at(100)));
+    assert_eq!(advance.deadline, Some(at(100)));
+    assert_eq!(advance.transitions, []);
+    world.until(Phase::Preparing);
+}
+
 #[test]
 fn errors_on_the_new_target_roll_the_move_back_and_keep_it_away_for_a_while() {
     let mut world = moving_to_cloud();

@@ -28,6 +28,7 @@ fn facts(capability: Value, status: Value) -> Facts {
     });
     let workload: InferenceWorkload = serde_json::from_value(workload).expect("a workload");
     Facts {
+        witnessed: crate::clock::Witnessed::default(),
         now: Timestamp::UNIX_EPOCH,
         workload: Arc::new(workload),
         policy: None,
