@@ -1,0 +1,279 @@
+//! How the operator fares with a large fleet, on the simulated API server in the same process: `make bench-operator`.
+//!
+//! Prints, with the name of the processor: the time to place a fleet, a restart until nothing is to do, a change of prices
+//! that moves a part of the fleet, a single spec, and the load of pods that come and go all the time.
+
+mod gateways;
+mod measure;
+mod objects;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use serde_json::{Value, json};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use weir_operator::ca::ClientKeyRoot;
+use weir_operator::cli::Settings;
+use weir_operator::client::{self, Budget};
+use weir_operator::clock::Clock;
+use weir_operator::context::Context;
+use weir_operator::controllers;
+use weir_operator::events::Events;
+use weir_operator::leader::Gate;
+use weir_operator::metrics::Metrics;
+use weir_operator::stores::Stores;
+use weir_operator::telemetry::Telemetry;
+use weir_simapi::{FakeDeploymentController, SimApi};
+
+use measure::{Load, processor, resident_mib};
+
+/// What is measured.
+#[derive(Parser)]
+struct Options {
+    /// Workloads in all.
+    #[arg(long, default_value_t = 10_000)]
+    workloads: usize,
+    /// Those of them that a change of prices moves.
+    #[arg(long, default_value_t = 100)]
+    moved: usize,
+    /// Tiers that count pods.
+    #[arg(long, default_value_t = 20)]
+    tiers: usize,
+    /// Pods on the nodes of those tiers.
+    #[arg(long, default_value_t = 20_000)]
+    pods: usize,
+    /// Changes of pods in a second.
+    #[arg(long, default_value_t = 50)]
+    pod_changes: u64,
+    /// How long pods change, in seconds.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// The longest that anything is waited for, in seconds.
+    #[arg(long, default_value_t = 1_800)]
+    patience: u64,
+}
+
+/// A leader with all of its controllers.
+struct Operator {
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    _watching: JoinSet<()>,
+    _gateways: JoinHandle<()>,
+}
+
+async fn start(api: &SimApi, actor: &str) -> Operator {
+    let metrics = Arc::new(Metrics::new());
+    let mut settings = Settings::defaults();
+    settings.namespace = "weir-system".into();
+    let budget = Budget::start(
+        settings.writes_per_second,
+        settings.most_writes_per_second,
+        Arc::clone(&metrics),
+    );
+    let gate = Gate::new();
+    gate.open_until(tokio::time::Instant::now() + Duration::from_secs(86_400));
+    let limits = (budget.clone(), settings.write_timeout());
+    let client = client::guarded(api.client(actor), gate, limits, Arc::clone(&metrics));
+    let (stores, watching) = Stores::start(&client, "weir-system", &metrics);
+    stores.wait_ready().await;
+    let telemetry = Telemetry::new(Arc::clone(&metrics));
+    let gateways = tokio::spawn(gateways::acknowledge(api.clone(), telemetry.clone()));
+    let context = Context {
+        budget,
+        clock: Clock::system(),
+        settings: Arc::new(settings),
+        stores,
+        telemetry,
+        events: Events::start(client.clone(), actor, Arc::clone(&metrics)),
+        metrics: Arc::clone(&metrics),
+        client_keys: ClientKeyRoot::new([7; 32]),
+        client,
+    };
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    for (_, controller) in controllers::all(&context, &stop) {
+        tasks.spawn(controller);
+    }
+    Operator {
+        metrics,
+        stop,
+        tasks,
+        _watching: watching,
+        _gateways: gateways,
+    }
+}
+
+impl Operator {
+    async fn end(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn reconciles(&self) -> u64 {
+        let results = ["ok", "error", "panic"];
+        let count = |result| {
+            self.metrics
+                .reconciles
+                .with_label_values(&["workload", result])
+                .get()
+        };
+        results.into_iter().map(count).sum()
+    }
+
+    /// Whether no workload waits for its first reconcile or for another that is due.
+    fn is_idle(&self, workloads: usize) -> bool {
+        let due = self
+            .metrics
+            .queue_depth
+            .with_label_values(&["workload"])
+            .get();
+        due == 0 && self.reconciles() >= workloads as u64
+    }
+}
+
+/// Waits until `holds`, and says how long that took.
+async fn until(options: &Options, what: &str, mut holds: impl FnMut() -> bool) -> Result<Duration> {
+    let begun = Instant::now();
+    while !holds() {
+        ensure!(
+            begun.elapsed().as_secs() < options.patience,
+            "not in time: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(begun.elapsed())
+}
+
+/// Mutating requests of an actor since history was cleared, the Lease's apart.
+fn writes(api: &SimApi, actor: &str) -> usize {
+    let history = api.history();
+    let of_actor = history.iter().filter(|it| it.request.actor == actor);
+    of_actor.filter(|it| it.request.is_mutating()).count()
+}
+
+fn placed(workload: &Value) -> bool {
+    let status = &workload["status"];
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let mut ready = conditions.filter(|it| it["type"] == "Ready" && it["status"] == "True");
+    status["placement"]["phase"] == "Steady" && ready.next().is_some()
+}
+
+fn count(api: &SimApi, holds: impl Fn(&Value) -> bool) -> usize {
+    api.count_where(objects::WORKLOADS, "", holds)
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    let profile = if cfg!(debug_assertions) {
+        "not optimized"
+    } else {
+        "release"
+    };
+    println!(
+        "{} ({} at once), {profile}",
+        processor(),
+        std::thread::available_parallelism()?
+    );
+    fleet(&options).await?;
+    pods(&options).await
+}
+
+async fn fleet(options: &Options) -> Result<()> {
+    let api = objects::server();
+    for object in objects::surroundings() {
+        api.seed(&object)?;
+    }
+    let deployments = FakeDeploymentController::new(&api).spawn();
+    for at in 0..options.workloads {
+        api.seed(&objects::workload(at, at < options.moved))?;
+    }
+    let n = options.workloads;
+    let operator = start(&api, "first").await;
+    let took = until(options, "placed", || count(&api, placed) == n).await?;
+    println!(
+        "{n} workloads placed in {:.1} s, {:.1} writes each",
+        took.as_secs_f64(),
+        writes(&api, "first") as f64 / n as f64
+    );
+    operator.end().await;
+
+    // Gateways and agents aside, this process has the server's objects too: what the operator adds is told.
+    let (before, load) = (resident_mib(), Load::now());
+    api.clear_history();
+    let begun = Instant::now();
+    let operator = start(&api, "second").await;
+    until(options, "converged", || operator.is_idle(n)).await?;
+    println!(
+        "restart: converged in {:.1} s, {:.1} s of processor, {} writes, {} MiB more (of {})",
+        begun.elapsed().as_secs_f64(),
+        load.seconds(),
+        writes(&api, "second"),
+        resident_mib().saturating_sub(before),
+        resident_mib(),
+    );
+
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    api.clear_history();
+    objects::set_price(&api, "0.6")?;
+    let moved = |workload: &Value| {
+        workload["status"]["placement"]["move"].is_object()
+            || (workload["status"]["placement"]["target"] == "cloud"
+                && workload["spec"]["targets"]
+                    .as_array()
+                    .is_some_and(|it| it.len() == 2))
+    };
+    let begun = Instant::now();
+    until(options, "moved", || count(&api, moved) >= options.moved).await?;
+    println!(
+        "one change of prices: {} moves begun after {:.1} s",
+        options.moved,
+        begun.elapsed().as_secs_f64()
+    );
+    let revision = objects::revision(&api);
+    let told = |it: &Value| it["status"]["decision"]["inputs"]["priceBook"]["revision"] == revision;
+    until(options, "told", || count(&api, told) == n).await?;
+    println!(
+        "one change of prices: told by all {n} statuses after {:.1} s, {} writes",
+        begun.elapsed().as_secs_f64(),
+        writes(&api, "second")
+    );
+
+    until(options, "idle", || operator.is_idle(n)).await?;
+    let name = objects::name(n - 1);
+    objects::edit(
+        &api,
+        &name,
+        json!({"spec": {"demand": {"requestsPerMonth": 1_234}}}),
+    )?;
+    let seen = |it: &Value| {
+        it["metadata"]["name"] == name
+            && it["status"]["observedGeneration"] == it["metadata"]["generation"]
+    };
+    let took = until(options, "seen", || count(&api, seen) == 1).await?;
+    println!("one spec: in status after {:.1} s", took.as_secs_f64());
+    operator.end().await;
+    deployments.abort();
+    Ok(())
+}
+
+/// Pods come and go on the nodes of many tiers; without an operator first, for what the server itself costs.
+async fn pods(options: &Options) -> Result<()> {
+    let api = objects::server();
+    objects::seed_tiers(&api, options.tiers, options.pods)?;
+    let alone = objects::change_pods(&api, options.pod_changes, options.seconds).await?;
+    let operator = start(&api, "op").await;
+    let settled = tokio::time::sleep(Duration::from_secs(10));
+    settled.await;
+    let both = objects::change_pods(&api, options.pod_changes, options.seconds).await?;
+    println!(
+        "{} tiers, {} pods, {} changes a second: {:.2} of a core, the server's own {:.2} among them",
+        options.tiers, options.pods, options.pod_changes, both, alone
+    );
+    operator.end().await;
+    Ok(())
+}
