@@ -1,5 +1,7 @@
 //! Sums of what gateways counted, over pods and their restarts.
 
+use std::collections::BTreeMap;
+
 use weir_proto::Counters;
 
 use super::latency::BUCKETS;
@@ -85,4 +87,61 @@ pub(super) fn sums_of(row: &Counters) -> Option<CounterSums> {
         cut_streams: row.cut_streams,
         ttft_buckets,
     })
+}
+
+/// A workload's UID, a target, a step.
+pub(super) type RowKey = (String, String, i64);
+
+/// Steps of a target whose counts are kept apart: more than any move has.
+const STEPS_APART: usize = 64;
+
+/// Makes one row of the oldest steps of each target, which nothing asks for apart any more: a workload that moves for years has
+/// no more rows than one that moves for weeks.
+pub(super) fn fold_old_steps(rows: &mut BTreeMap<RowKey, CounterSums>) {
+    let mut steps: BTreeMap<(&str, &str), Vec<i64>> = BTreeMap::new();
+    for (uid, target, step) in rows.keys() {
+        steps.entry((uid, target)).or_default().push(*step);
+    }
+    let folded: Vec<(RowKey, RowKey)> = steps
+        .into_iter()
+        .flat_map(|((uid, target), steps)| {
+            let row = |step: i64| (uid.to_owned(), target.to_owned(), step);
+            let old = steps.len().saturating_sub(STEPS_APART);
+            let old = steps[..old].iter();
+            old.map(|step| (row(steps[0]), row(*step)))
+                .collect::<Vec<_>>()
+        })
+        .filter(|(into, from)| into != from)
+        .collect();
+    for (into, from) in folded {
+        if let Some(sums) = rows.remove(&from) {
+            rows.entry(into).or_default().add(&sums);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_steps_long_ago_are_one_row_and_lose_nothing() {
+        let key = |target: &str, step| ("w".to_owned(), target.to_owned(), step);
+        let one = CounterSums {
+            requests: 1,
+            ..CounterSums::default()
+        };
+        let mut rows: BTreeMap<RowKey, CounterSums> = BTreeMap::new();
+        for step in 1..=200 {
+            rows.insert(key("a", step), one.clone());
+        }
+        rows.insert(key("b", 7), one);
+        fold_old_steps(&mut rows);
+        fold_old_steps(&mut rows);
+        assert_eq!(rows.len(), STEPS_APART + 2);
+        assert_eq!(rows[&key("a", 1)].requests, 136);
+        assert!(rows.contains_key(&key("a", 137)) && rows.contains_key(&key("b", 7)));
+        let all: u64 = rows.values().map(|sums| sums.requests).sum();
+        assert_eq!(all, 201);
+    }
 }

@@ -16,7 +16,7 @@ use weir_crds::names;
 use weir_placement::{HourHistory, Millis, ObservedDemand};
 use weir_proto::Circuit;
 
-use super::counters::CounterSums;
+use super::counters::{self, CounterSums, RowKey};
 use super::demand::{self, Minutes};
 use super::latency::{self, BUCKETS};
 use super::streams::TelemetryChange;
@@ -80,7 +80,6 @@ pub struct ProviderObservation {
 }
 
 /// UID, target, step.
-type RowKey = (String, String, i64);
 
 #[derive(Default)]
 pub(super) struct Gateways {
@@ -299,6 +298,7 @@ impl Gateways {
     pub fn retain(&mut self, exists: impl Fn(&str) -> bool) {
         self.planes.retain(|uid, _| exists(uid));
         self.retired.retain(|(uid, ..), _| exists(uid));
+        counters::fold_old_steps(&mut self.retired);
         self.retired_minutes.retain(|uid, _| exists(uid));
         self.first_seen.retain(|uid, _| exists(uid));
         self.histories.retain(|uid, _| exists(uid));

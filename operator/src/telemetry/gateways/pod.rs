@@ -8,10 +8,9 @@ use kube::ResourceExt;
 use weir_crds::names;
 use weir_proto::Circuit;
 
-use super::RowKey;
 use super::hours::Heard;
 use crate::cli::Plane;
-use crate::telemetry::counters::CounterSums;
+use crate::telemetry::counters::{CounterSums, RowKey};
 use crate::telemetry::demand::Minutes;
 
 pub(super) struct GatewayPod {
