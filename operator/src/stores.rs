@@ -59,6 +59,7 @@ pub struct Stores {
     pub pods: Store<Pod>,
     /// Certificate requests for our signer.
     pub signing_requests: Store<CertificateSigningRequest>,
+    by_uid: Indexed<InferenceWorkload, String>,
     changes: changes::Sender,
     ready: Arc<[Readiness]>,
 }
@@ -81,8 +82,12 @@ impl Stores {
         let live = "status.phase!=Succeeded,status.phase!=Failed";
         let signer = format!("spec.signerName={}", names::SIGNER_NAME);
         let config = reflect::config;
+        let by_uid = reflecting.ours_by(Kind::Workload, Api::all(client.clone()), |workload| {
+            workload.metadata.uid.clone()
+        });
         let stores = Self {
-            workloads: reflecting.ours(Kind::Workload, Api::all(client.clone())),
+            workloads: by_uid.store(),
+            by_uid,
             providers: reflecting.ours(Kind::Provider, Api::all(client.clone())),
             price_books: reflecting.ours(Kind::PriceBook, Api::all(client.clone())),
             tiers: reflecting.ours(Kind::Tier, Api::all(client.clone())),
@@ -150,8 +155,7 @@ impl Stores {
 
     /// The workload with this UID.
     pub fn workload_by_uid(&self, uid: &str) -> Option<Arc<InferenceWorkload>> {
-        self.workloads
-            .find(|workload| workload.metadata.uid.as_deref() == Some(uid))
+        self.by_uid.of(&uid.to_owned()).into_iter().next()
     }
 
     /// An object of the cluster scope, or of a namespace, by name.

@@ -16,9 +16,9 @@ mod fixtures;
 mod gates;
 #[path = "workload/lives.rs"]
 mod lives;
-#[path = "workload/refusals.rs"]
-mod refusals;
 #[path = "workload/quiet.rs"]
 mod quiet;
+#[path = "workload/refusals.rs"]
+mod refusals;
 #[path = "workload/rivals.rs"]
 mod rivals;

@@ -69,6 +69,11 @@ where
         }
     }
 
+    /// The store that it is over.
+    pub(super) fn store(&self) -> Store<K> {
+        self.store.clone()
+    }
+
     /// Every object.
     pub fn state(&self) -> Vec<Arc<K>> {
         self.store.state()

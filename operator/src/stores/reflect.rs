@@ -60,16 +60,50 @@ impl Reflecting {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let (reader, writer) = store::<K>();
-        let known = reader.clone();
+        let events = self.good(kind, api, reader.clone());
+        self.run(kind, reader, writer, events)
+    }
+
+    /// The same, and its objects are also found by the key that `key_of` reads off them.
+    pub fn ours_by<K, Key>(
+        &mut self,
+        kind: Kind,
+        api: Api<DeserializeGuard<K>>,
+        key_of: KeyOf<K, Key>,
+    ) -> Indexed<K, Key>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        Key: Clone + Eq + Hash + Send + Sync + 'static,
+    {
+        let (reader, mut writer) = store::<K>();
+        let indexed = Indexed::new(reader.clone(), key_of);
+        let index = indexed.clone();
+        let events = self.good(kind, api, reader.clone());
+        self.follow(kind, reader, events, move |event| {
+            writer.apply_watcher_event(event);
+            index.apply(event);
+        });
+        indexed
+    }
+
+    /// What can be decoded; `known` has the last good objects.
+    fn good<K>(
+        &self,
+        kind: Kind,
+        api: Api<DeserializeGuard<K>>,
+        known: Store<K>,
+    ) -> impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
         let metrics = Arc::clone(&self.metrics);
-        let events = watcher(api, config())
+        watcher(api, config())
             .backoff(DefaultBackoff::default())
             .try_filter_map(move |event| {
                 let decoded = decoded(event, &known, kind, &metrics);
                 std::future::ready(Ok(decoded))
             })
-            .map_ok(|event| event.modify(|object| object.meta_mut().managed_fields = None));
-        self.run(kind, reader, writer, events)
+            .map_ok(|event| event.modify(|object| object.meta_mut().managed_fields = None))
     }
 
     /// A kind of Kubernetes, reduced by `strip`.

@@ -80,7 +80,11 @@ impl Reconciler {
         let lost = change.deleted && matches!(change.kind, Kind::Deployment | Kind::Service);
         let owner = change.workload_uid.as_deref().filter(|_| lost);
         let owner = owner.and_then(|uid| stores.workload_by_uid(uid));
-        if owner.is_none_or(|owner| owner.metadata.deletion_timestamp.is_some()) {
+        let is_loss = |owner: &InferenceWorkload| {
+            owner.metadata.namespace == change.namespace
+                && owner.metadata.deletion_timestamp.is_none()
+        };
+        if !owner.is_some_and(|owner| is_loss(&owner)) {
             return Vec::new();
         }
         let neighbours = stores
