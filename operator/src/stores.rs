@@ -82,9 +82,11 @@ impl Stores {
         let live = "status.phase!=Succeeded,status.phase!=Failed";
         let signer = format!("spec.signerName={}", names::SIGNER_NAME);
         let config = reflect::config;
-        let by_uid = reflecting.ours_by(Kind::Workload, Api::all(client.clone()), |workload| {
-            workload.metadata.uid.clone()
-        });
+        let by_uid = reflecting.ours_by(
+            Kind::Workload,
+            Api::all(client.clone()),
+            |workload: &InferenceWorkload| workload.metadata.uid.clone(),
+        );
         let stores = Self {
             workloads: by_uid.store(),
             by_uid,

@@ -40,7 +40,7 @@ fn a_shape_out_of_range_is_unknown_and_not_guessed_at() {
     }
 }
 
-fn input(targets: serde_json::Value) -> WorkloadInput {
+fn input(targets: Value) -> WorkloadInput {
     let input = json!({"generation": 1, "egress": "Allowed", "targets": targets});
     serde_json::from_value(input).expect("an input")
 }
