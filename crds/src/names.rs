@@ -70,6 +70,19 @@ pub const SERVICE_PORT_NAME: &str = "http";
 /// gRPC port of agents and gateways.
 pub const GRPC_PORT: u16 = 9443;
 
+/// Request header from a gateway to an engine: the tokens that open it.
+pub const HEADER_ENGINE_KEY: &str = "x-weir-engine-key";
+/// Secret of the root that certifies the gateways' keys towards engines, in the release namespace. The operator's alone.
+pub const ENGINE_ROOT_SECRET: &str = "weir-engine-root";
+/// The keys in a plane's Secret, in the order in which they are preferred.
+pub const ENGINE_KEYS: [&str; 2] = ["current", "previous"];
+/// Of each of them: the private half, PKCS #8.
+pub const ENGINE_KEY_DATA: &str = "key";
+/// Of each of them: the root's word for it.
+pub const ENGINE_CERTIFICATE_DATA: &str = "certificate";
+/// Annotation on gateway pods that send engines their key: `true`.
+pub const ANNOTATION_SENDS_ENGINE_KEY: &str = "inference.weir.dev/sends-engine-key";
+
 /// Response headers of the gateway.
 pub const HEADER_TARGET: &str = "x-weir-target";
 /// `Local` or `External`.
@@ -84,6 +97,11 @@ const MAX_LABEL: usize = 63;
 const SUBSTITUTE_MARK: char = '@';
 /// Longest name of a substitute, in bytes: what the operator takes of a gateway as the name of a target.
 const MAX_SUBSTITUTE: usize = 253;
+
+/// Secret with the key of a plane's gateways towards engines, in the release namespace.
+pub fn engine_key_secret(plane: &str) -> String {
+    format!("weir-engine-key-{plane}")
+}
 
 /// First eight hexadecimal digits of a UID.
 pub fn uid8(uid: &str) -> String {
