@@ -6,7 +6,7 @@ use crate::connect::full;
 use crate::engines::Engines;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Payload, WholeAnswer};
-use crate::headers::{QUEUE_WAIT, is_event_stream, towards_client};
+use crate::headers::{ENGINE_KEY, QUEUE_WAIT, is_event_stream, towards_client};
 use crate::proxy::Gateway;
 use crate::relay::{EventRelay, Relay, WholeRelay};
 use crate::route::Operation;
@@ -131,6 +131,8 @@ async fn answer(
         }
         // Its message may quote the key.
         401 | 403 if location == Location::External => Err(Failure::Credentials),
+        // An engine that does not take the gateway's key; the client's was taken already.
+        401 => Err(Failure::Credentials),
         200..=299 if is_event_stream(&parts.headers) => {
             let relay = Relay::Events(EventRelay::new(!call.head.wants_usage));
             let mut committed = commit(relay, body, deadline, HELD_EVENTS).await?;
@@ -270,7 +272,10 @@ async fn send_to_engine(
     while let Some(engine) = engines.pick(std::time::Instant::now()) {
         let uri = uri(Scheme::HTTP, engine.authority(), &path).ok_or(Failure::Broken)?;
         exchange.occupies(engine.occupy());
-        let request = request(uri, call, body.clone());
+        let mut request = request(uri, call, body.clone());
+        if let Some(key) = gateway.hub.engine_keys.header(&exchange.workload().uid) {
+            request.headers_mut().insert(ENGINE_KEY, key);
+        }
         let failure = match gateway.local.request(request).await {
             Ok(response) => return Ok(response),
             Err(error) => unsent(error),

@@ -36,6 +36,9 @@ pub struct Args {
     #[cfg(feature = "cloud")]
     #[arg(long, env = "WEIR_CLOSE_EXTERNAL_AFTER", default_value = "10m", value_parser = duration)]
     pub close_external_after: Duration,
+    /// Namespace of the release, where the keys towards engines are.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "weir-system")]
+    pub namespace: String,
     /// UID of this pod; names it towards the operator.
     #[arg(long, env = "POD_UID", default_value = "")]
     pub pod_uid: String,

@@ -1,5 +1,6 @@
 //! What all parts of the gateway share: the table in force, wake-ups, the state of draining.
 
+use crate::engine_keys::EngineKeys;
 use crate::state::lock;
 use crate::table::{RouteTable, Uid};
 use arc_swap::ArcSwap;
@@ -36,6 +37,8 @@ pub struct Hub {
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     wake_ups: broadcast::Sender<WakeUp>,
     draining: watch::Sender<bool>,
+    /// What opens engines.
+    pub engine_keys: EngineKeys,
     /// Names this run of the gateway.
     pub boot_id: String,
 }
@@ -51,6 +54,7 @@ impl Default for Hub {
             refusals: Mutex::default(),
             wake_ups: broadcast::Sender::new(WAKE_UPS_KEPT),
             draining: watch::Sender::new(false),
+            engine_keys: EngineKeys::default(),
             boot_id: format!(
                 "{:016x}{:016x}",
                 rand::random::<u64>(),

@@ -16,6 +16,7 @@ pub mod config;
 pub mod connect;
 pub mod convert;
 pub mod endpoints;
+pub mod engine_keys;
 pub mod engines;
 pub mod exchange;
 #[cfg(feature = "cloud")]

@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use weir_gateway::PLANE;
 use weir_gateway::admin;
 use weir_gateway::config::{Args, Command};
+use weir_gateway::engine_keys::watch_engine_keys;
 #[cfg(feature = "cloud")]
 use weir_gateway::external::{self, ExternalTimeouts, Providers};
 use weir_gateway::hub::Hub;
@@ -48,7 +49,9 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!(plane = PLANE, listen = %args.listen, "gateway starts");
 
     let admin = tokio::spawn(axum::serve(admin, admin::router(Arc::clone(&hub))).into_future());
-    let (watching, reporter) = watches(&args, &client, &hub);
+    let (mut watching, reporter) = watches(&args, &client, &hub);
+    let keys = watch_engine_keys(client.clone(), args.namespace, PLANE, Arc::clone(&hub));
+    watching.push(keys.boxed());
     let watching = tokio::spawn(watch::all(watching));
     tokio::spawn(report(grpc, client, reporter));
     tokio::spawn(drain_on_signal(Arc::clone(&hub))?);

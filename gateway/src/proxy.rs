@@ -344,7 +344,11 @@ fn last_word(
             ErrorCode::UpstreamError,
             "the provider refused the gateway's key",
         ),
-        (Failure::Lost | Failure::Broken | Failure::Credentials, _) => {
+        (Failure::Credentials, Location::Local) => ApiError::new(
+            ErrorCode::UpstreamError,
+            "the engine did not take the gateway's key",
+        ),
+        (Failure::Lost | Failure::Broken, _) => {
             ApiError::new(ErrorCode::UpstreamError, "the target gave no proper answer")
         }
     };

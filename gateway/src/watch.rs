@@ -3,7 +3,7 @@
 
 mod follow;
 
-pub use follow::{Update, follow};
+pub use follow::{Update, follow, follow_one};
 
 use crate::convert;
 use crate::hub::Hub;

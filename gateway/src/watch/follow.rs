@@ -40,12 +40,52 @@ pub async fn follow<K>(
     selector: Option<&str>,
     what: &'static str,
     hub: &Hub,
+    handle: impl FnMut(Update<K>),
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let selection = Selection {
+        labels: selector.map(str::to_owned),
+        fields: None,
+    };
+    follow_selection(api, &selection, what, hub, handle).await;
+}
+
+/// The same of one object, by its name.
+pub async fn follow_one<K>(
+    api: Api<K>,
+    name: &str,
+    what: &'static str,
+    hub: &Hub,
+    handle: impl FnMut(Update<K>),
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let selection = Selection {
+        labels: None,
+        fields: Some(format!("metadata.name={name}")),
+    };
+    follow_selection(api, &selection, what, hub, handle).await;
+}
+
+/// Which objects of a kind.
+#[derive(Clone, Debug, Default)]
+struct Selection {
+    labels: Option<String>,
+    fields: Option<String>,
+}
+
+async fn follow_selection<K>(
+    api: Api<K>,
+    selection: &Selection,
+    what: &'static str,
+    hub: &Hub,
     mut handle: impl FnMut(Update<K>),
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut events = events(&api, selector);
-    let mut checks = std::pin::pin!(checks(&api, selector));
+    let mut events = events(&api, selection);
+    let mut checks = std::pin::pin!(checks(&api, selection));
     let mut versions = Versions::default();
     let mut listing = Vec::new();
     hub.watches(what, false);
@@ -60,7 +100,7 @@ pub async fn follow<K>(
                     hub.heard(what);
                     if versions.went_back(version) {
                         tracing::warn!(what, version, "the API server is at an older version than before, as after a restore; everything is listed anew");
-                        events = self::events(&api, selector);
+                        events = self::events(&api, selection);
                     }
                 }
                 continue;
@@ -81,7 +121,7 @@ pub async fn follow<K>(
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
-                events = self::events(&api, selector);
+                events = self::events(&api, selection);
                 continue;
             }
         };
@@ -119,12 +159,13 @@ pub async fn follow<K>(
 type Events<K> = Pin<Box<dyn Stream<Item = Result<Event<K>, watcher::Error>> + Send>>;
 
 /// A list, and what comes after it.
-fn events<K>(api: &Api<K>, selector: Option<&str>) -> Events<K>
+fn events<K>(api: &Api<K>, selection: &Selection) -> Events<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config {
-        label_selector: selector.map(str::to_owned),
+        label_selector: selection.labels.clone(),
+        field_selector: selection.fields.clone(),
         ..watcher::Config::default()
     };
     Box::pin(watcher(api.clone(), config.timeout(WATCH_SECONDS)))
@@ -132,12 +173,13 @@ where
 
 /// The version that the API server is at, from time to time; `None` when it did not say. It is read of a list of at most
 /// one object, which no cache may answer with an older state.
-fn checks<K>(api: &Api<K>, selector: Option<&str>) -> impl Stream<Item = Option<u64>>
+fn checks<K>(api: &Api<K>, selection: &Selection) -> impl Stream<Item = Option<u64>>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
     let params = ListParams {
-        label_selector: selector.map(str::to_owned),
+        label_selector: selection.labels.clone(),
+        field_selector: selection.fields.clone(),
         ..ListParams::default().limit(1)
     };
     stream::unfold((api.clone(), params), |(api, params)| async move {

@@ -5,6 +5,7 @@ mod access;
 mod cancel;
 mod drain;
 mod endpoints;
+mod engine_keys;
 mod engines;
 #[cfg(feature = "cloud")]
 mod failover;
