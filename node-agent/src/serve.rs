@@ -7,6 +7,7 @@ mod completion;
 mod exit;
 mod generate;
 mod load;
+mod lock;
 mod render;
 mod request;
 mod routes;

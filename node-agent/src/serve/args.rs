@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use weir_engine::backend::cpu::ActivationMode;
+use weir_identity::{Audience, EngineLock, RootPublic};
 
 /// How activations are represented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,9 +45,13 @@ pub struct ServeArgs {
     /// How activations are represented.
     #[arg(long, value_enum, default_value_t = Activations::Fast)]
     pub activations: Activations,
-    /// Most tokens of a prompt with its answer; the model's own bound if absent.
+    /// Most tokens of a prompt with its answer, no more than the model's own bound, which it is if absent.
     #[arg(long)]
     pub context: Option<usize>,
+    /// Memory of weights and KV cache together: the cache takes what the weights leave, and has to hold one request of the
+    /// longest context.
+    #[arg(long, value_parser = parse_bytes, conflicts_with_all = ["kv_memory", "kv_blocks"])]
+    pub memory: Option<usize>,
     /// Memory of the KV cache, in bytes or with Ki, Mi or Gi.
     #[arg(long, default_value = "256Mi", value_parser = parse_bytes)]
     pub kv_memory: usize,
@@ -62,12 +67,27 @@ pub struct ServeArgs {
     /// Tokens that one step computes, prompts and answers together.
     #[arg(long, default_value_t = 128, value_parser = parse_positive)]
     pub max_step_tokens: usize,
+    /// Public key that certifies the keys of gateways; with it a request needs a gateway's token, probes and metrics apart.
+    #[arg(long, requires = "key_audience")]
+    pub key_root: Option<RootPublic>,
+    /// Whose tokens are taken: PLANE/WORKLOAD-UID.
+    #[arg(long, requires = "key_root")]
+    pub key_audience: Option<Audience>,
     /// Seconds after SIGTERM in which requests are still taken, while readiness says no.
     #[arg(long, default_value_t = 3)]
     pub drain_delay_seconds: u64,
     /// Seconds after that in which running requests may finish.
     #[arg(long, default_value_t = 300)]
     pub drain_timeout_seconds: u64,
+}
+
+impl ServeArgs {
+    /// The lock that the engine is started with; none without a root.
+    pub(super) fn lock(&self) -> Option<EngineLock> {
+        let root = self.key_root?;
+        let audience = self.key_audience.clone()?;
+        Some(EngineLock::new(root, audience))
+    }
 }
 
 fn parse_sha256(text: &str) -> Result<String, String> {

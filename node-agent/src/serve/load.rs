@@ -24,7 +24,7 @@ pub(super) fn load(
     verify(args, server)?;
     server.set_phase(Phase::Loading);
     let model = Model::open(&args.model).map_err(|error| invalid(&args.model, &error))?;
-    let config = config(args, &model);
+    let config = config(args, &model)?;
     check_memory(config.memory_needed(&model), memory_limit())?;
     server.set_phase(Phase::Warming);
     let (engine, thread) =
@@ -81,29 +81,81 @@ fn sha256(mut file: File, total: u64, server: &Server) -> std::io::Result<String
     }
 }
 
-fn config(args: &ServeArgs, model: &Model) -> EngineConfig {
+fn config(args: &ServeArgs, model: &Model) -> Result<EngineConfig, StartFailure> {
     let activations = ActivationMode::from(args.activations);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let context = args.context.unwrap_or(usize::MAX).min(model.spec.context);
-    // More than every running request at its longest is never used.
-    let most = blocks_for(context)
-        .saturating_mul(args.max_concurrent)
-        .max(1);
-    let kv_blocks = args.kv_blocks.unwrap_or_else(|| {
-        EngineConfig::blocks_for_memory(model, activations, args.kv_memory).min(most)
-    });
-    EngineConfig {
+    let context = context(args.context, model.spec.context)?;
+    let without_cache = EngineConfig {
         threads: args
             .threads
             .unwrap_or(processors.min(MAX_DEFAULT_THREADS))
             .max(1),
         activations,
         context: Some(context),
-        kv_blocks: kv_blocks.max(1),
+        kv_blocks: 0,
         max_running: args.max_concurrent,
         max_waiting: args.max_waiting,
         token_budget: args.max_step_tokens,
+    };
+    let for_memory = |bytes| EngineConfig::blocks_for_memory(model, activations, bytes);
+    // More than every running request at its longest is never used.
+    let most = blocks_for(context)
+        .saturating_mul(args.max_concurrent)
+        .max(1);
+    let kv_blocks = match (args.kv_blocks, args.memory) {
+        (Some(blocks), _) => blocks,
+        (None, Some(memory)) => {
+            let one = EngineConfig {
+                kv_blocks: blocks_for(context),
+                ..without_cache
+            };
+            let weights = without_cache.memory_needed(model);
+            let cache = one.memory_needed(model) - weights;
+            for_memory(left_for_cache(memory, weights, (context, cache))?).min(most)
+        }
+        (None, None) => for_memory(args.kv_memory).min(most),
+    };
+    Ok(EngineConfig {
+        kv_blocks: kv_blocks.max(1),
+        ..without_cache
+    })
+}
+
+/// The context that is served: what is asked for, which the model must have.
+fn context(asked: Option<usize>, of_model: usize) -> Result<usize, StartFailure> {
+    match asked {
+        Some(asked) if asked > of_model => Err(StartFailure::new(
+            FailureReason::ModelInvalid,
+            format!(
+                "a context of {asked} tokens is promised and the model has {of_model}: correct contextTokens of its profile"
+            ),
+        )),
+        Some(asked) => Ok(asked),
+        None => Ok(of_model),
     }
+}
+
+/// What the weights leave of a replica's memory, which has to hold one request of the longest context.
+fn left_for_cache(
+    memory: usize,
+    weights: usize,
+    (context, cache): (usize, usize),
+) -> Result<usize, StartFailure> {
+    let left = memory.saturating_sub(weights);
+    if left >= cache {
+        return Ok(left);
+    }
+    let mebibytes = |bytes: usize| bytes.div_ceil(1 << 20);
+    Err(StartFailure::new(
+        FailureReason::OutOfMemory,
+        format!(
+            "weights need {} MiB and the KV cache {} MiB for a context of {context} tokens, {} MiB are given: raise memory of \
+             the model's profile and of the tier, or lower contextTokens",
+            mebibytes(weights),
+            mebibytes(cache),
+            memory >> 20
+        ),
+    ))
 }
 
 fn check_memory(needed: usize, limit: Option<u64>) -> Result<(), StartFailure> {
@@ -155,6 +207,28 @@ mod tests {
         );
         assert_eq!(check_memory(300 << 20, None), Ok(()));
         assert_eq!(check_memory(1, Some(1)), Ok(()));
+    }
+
+    #[test]
+    fn the_cache_gets_what_the_weights_leave_and_holds_one_request_of_the_longest_context() {
+        let left = |memory: usize| left_for_cache(memory << 20, 150 << 20, (8192, 188 << 20));
+        assert_eq!(left(512), Ok(362 << 20));
+        assert_eq!(left(338), Ok(188 << 20));
+        let failure = left(256).expect_err("too little");
+        assert_eq!(failure.reason, FailureReason::OutOfMemory);
+        let told = failure.to_string();
+        let numbers = "weights need 150 MiB and the KV cache 188 MiB for a context of 8192 tokens, 256 MiB are given";
+        assert!(told.contains(numbers), "{told}");
+    }
+
+    #[test]
+    fn a_context_that_the_model_does_not_have_is_not_served_in_silence() {
+        assert_eq!(context(None, 8192), Ok(8192));
+        assert_eq!(context(Some(4096), 8192), Ok(4096));
+        let failure = context(Some(32_768), 8192).expect_err("more than it has");
+        assert_eq!(failure.reason, FailureReason::ModelInvalid);
+        let told = failure.to_string();
+        assert!(told.contains("32768") && told.contains("8192"), "{told}");
     }
 
     #[test]

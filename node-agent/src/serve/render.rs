@@ -35,6 +35,13 @@ pub(super) fn metrics(server: &Server) -> String {
     let ready = u8::from(server.phase() == Phase::Ready);
     let help = "Whether requests are served.";
     family(&mut out, "weir_engine_ready", "gauge", help, ready);
+    family(
+        &mut out,
+        "weir_engine_requests_unauthorized_total",
+        "counter",
+        "Requests without a gateway's token.",
+        server.refused(),
+    );
     if let Some(served) = server.served() {
         let metrics = served.engine.metrics();
         gauges(&mut out, metrics);

@@ -1,11 +1,13 @@
 //! Paths of the server: probes, metrics, models, and the generating ones.
 
+use super::lock::demand_key;
 use super::render;
 use super::state::{Phase, Server};
 use super::{answer, chat, completion};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub(super) fn router(server: Arc<Server>) -> Router {
         .fallback(|| async { not_found() })
         .method_not_allowed_fallback(|| async { method_not_allowed() })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&server), demand_key))
         .with_state(server)
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use weir_engine::engine::Engine;
 use weir_engine::model::Model;
+use weir_identity::EngineLock;
 
 /// Where the server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(super) struct Served {
 pub(super) struct Server {
     configured_name: Option<String>,
     pub(super) created: u64,
+    pub(super) lock: Option<EngineLock>,
+    refused: AtomicU64,
     phase: AtomicU8,
     verified_bytes: AtomicU64,
     total_bytes: AtomicU64,
@@ -67,6 +70,8 @@ impl Server {
         Self {
             configured_name: args.served_model_name.clone(),
             created,
+            lock: args.lock(),
+            refused: AtomicU64::new(0),
             phase: AtomicU8::new(0),
             verified_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
@@ -105,6 +110,16 @@ impl Server {
     pub(super) fn verified_percent(&self) -> u64 {
         let total = self.total_bytes.load(Ordering::Relaxed).max(1);
         self.verified_bytes.load(Ordering::Relaxed) * 100 / total
+    }
+
+    /// A request without a gateway's token came.
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests without a gateway's token.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     pub(super) fn publish(&self, served: Served) {
