@@ -50,6 +50,22 @@ pub struct Settings {
         value_parser = ["Always", "IfNotPresent", "Never"]
     )]
     pub engine_image_pull_policy: String,
+    /// Whether engines get a NetworkPolicy: only gateways of their plane and agents reach them, and they reach nobody.
+    #[arg(
+        long,
+        env = "WEIR_ENGINE_NETWORK_POLICY",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub engine_network_policy: bool,
+    /// Whether engines demand the key of their plane's gateways, as soon as all of those send it.
+    #[arg(
+        long,
+        env = "WEIR_ENGINE_KEY",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub engine_key: bool,
     /// ServiceAccount of the node agents, in the release namespace.
     #[arg(
         long,

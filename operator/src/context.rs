@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kube::Client;
+use weir_identity::RootPublic;
 
 use crate::ca::ClientKeyRoot;
 use crate::cli::Settings;
@@ -35,6 +36,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Client keys are derived from it.
     pub client_keys: ClientKeyRoot,
+    /// What engines know of the root of the keys that open them.
+    pub engine_root: RootPublic,
 }
 
 impl Context {

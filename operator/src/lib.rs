@@ -8,6 +8,7 @@ pub mod clock;
 pub mod context;
 pub mod controllers;
 pub mod csr;
+pub mod engine_key;
 pub mod events;
 mod fair;
 pub mod kinds;

@@ -15,13 +15,14 @@ use crate::client::Budget;
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::controllers;
+use crate::engine_key::EngineKeyError;
 use crate::events::Events;
 use crate::leader::{Election, ElectionOptions, Gate, Lost};
 use crate::metrics::Metrics;
 use crate::server::{self, Health};
 use crate::stores::Stores;
 use crate::telemetry::Telemetry;
-use crate::{client, csr, telemetry};
+use crate::{client, csr, engine_key, telemetry};
 
 /// Why a replica ended otherwise than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,9 @@ pub enum RunError {
     /// The certificate authority cannot be used.
     #[error("no certificate authority")]
     Authority(#[source] AuthorityError),
+    /// The keys towards engines cannot be used.
+    #[error("no keys towards engines")]
+    EngineKeys(#[source] EngineKeyError),
     /// The operator's own certificate could not be made.
     #[error("no certificate of our own")]
     Certificate(#[source] IssueError),
@@ -172,6 +176,10 @@ impl Leading {
             Ok(authority) => authority,
             Err(error) => return RunError::Authority(error),
         };
+        let engine_root = match engine_key::load_or_create(&self.client, namespace).await {
+            Ok(root) => root,
+            Err(error) => return RunError::EngineKeys(error),
+        };
         let pod_uid = Some(self.settings.pod_uid.clone()).filter(|uid| !uid.is_empty());
         let certificate = CertificateSource::from_authority(
             Arc::clone(&authority.certificates),
@@ -194,6 +202,7 @@ impl Leading {
             events: Events::start(self.client.clone(), &holder, Arc::clone(&self.metrics)),
             metrics: Arc::clone(&self.metrics),
             client_keys: authority.client_keys.clone(),
+            engine_root: engine_root.public(),
         };
         let collecting = telemetry::Collecting {
             stores: self.stores.clone(),
@@ -206,6 +215,9 @@ impl Leading {
         work.spawn(named("telemetry", collect));
         let sign = csr::run(context.clone(), authority.certificates, stop.clone());
         work.spawn(named("certificates", sign));
+        let (client, namespace) = (self.client.clone(), namespace.clone());
+        let keep = engine_key::keep(client, namespace, engine_root, stop.clone());
+        work.spawn(named("engine keys", keep));
         for (name, controller) in controllers::all(&context, &stop) {
             work.spawn(named(name, controller));
         }

@@ -11,6 +11,7 @@ use futures::future::{BoxFuture, join_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client};
 use tokio::task::JoinSet;
@@ -49,6 +50,8 @@ pub struct Stores {
     pub deployments: Indexed<Deployment, Owner>,
     /// Services with the operator's label, by the workload that controls them.
     pub services: Indexed<Service, Owner>,
+    /// NetworkPolicies with the operator's label, by the workload that controls them.
+    pub network_policies: Indexed<NetworkPolicy, Owner>,
     /// Pods with the operator's label, whole, by the workload that they serve.
     pub engine_pods: Indexed<Pod, Owner>,
     /// Gateway and agent pods of the release namespace.
@@ -108,6 +111,12 @@ impl Stores {
                 Api::all(client.clone()),
                 config().labels(&children),
                 (reflect::strip_service, Owner::of),
+            ),
+            network_policies: reflecting.indexed(
+                Kind::NetworkPolicy,
+                Api::all(client.clone()),
+                config().labels(&children),
+                (reflect::strip_network_policy, Owner::of),
             ),
             engine_pods: reflecting.indexed(
                 Kind::EnginePod,

@@ -14,6 +14,7 @@ pub mod events;
 pub mod facts;
 pub mod failure;
 pub mod labels;
+pub mod lock;
 mod memory;
 pub mod moves;
 mod numbers;
@@ -56,6 +57,8 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(60);
 const RESYNC: Duration = Duration::from_secs(600);
 /// Who lost devices to others looks again after this: nothing tells it that they want them no more.
 const COMPETES_AGAIN: Duration = Duration::from_secs(30);
+/// Engines without a lock are looked at again after this: nothing tells that the last gateway without a key is gone.
+const LOCKED_AGAIN: Duration = Duration::from_secs(30);
 /// Times in status are cut to seconds, so a deadline is looked at a little later.
 const AFTER_DEADLINE: Duration = Duration::from_millis(50);
 
@@ -93,6 +96,10 @@ impl Reconciler {
             engine: Engine {
                 image: context.settings.engine_image.clone(),
                 pull_policy: context.settings.engine_image_pull_policy.clone(),
+                isolated_for: context
+                    .settings
+                    .engine_network_policy
+                    .then(|| context.settings.namespace.clone()),
             },
             memory: Memory::default(),
             numbers: Numbers::new(context.budget.clone()),
@@ -414,7 +421,8 @@ impl Pass<'_> {
             Reason::OthersSaveMore | Reason::WaitingForGpu
         );
         let competes = lost.then_some(COMPETES_AGAIN);
-        let pauses = due.into_iter().chain(again).chain(competes);
+        let open = self.has_open_engines().then_some(LOCKED_AGAIN);
+        let pauses = due.into_iter().chain(again).chain(competes).chain(open);
         Requeue::After(pauses.fold(self.look_again(), Duration::min))
     }
 }

@@ -8,6 +8,8 @@ mod client;
 mod collector;
 #[path = "infra/election.rs"]
 mod election;
+#[path = "infra/engine_keys.rs"]
+mod engine_keys;
 #[path = "infra/replica.rs"]
 mod replica;
 #[path = "infra/statuses.rs"]

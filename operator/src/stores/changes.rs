@@ -34,6 +34,8 @@ pub enum Kind {
     Deployment,
     /// A Service of ours.
     Service,
+    /// A NetworkPolicy of ours.
+    NetworkPolicy,
     /// A pod of a Deployment of ours.
     EnginePod,
     /// A gateway or agent pod.
@@ -60,6 +62,7 @@ impl Kind {
             Self::Demand => "InferenceDemand",
             Self::Deployment => "Deployment",
             Self::Service => "Service",
+            Self::NetworkPolicy => "NetworkPolicy",
             Self::EnginePod => "EnginePod",
             Self::ComponentPod => "ComponentPod",
             Self::Node => "Node",

@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec, PodStatus, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store};
@@ -270,6 +271,10 @@ pub(super) fn strip_deployment(deployment: &mut Deployment) {
 
 pub(super) fn strip_service(service: &mut Service) {
     service.meta_mut().managed_fields = None;
+}
+
+pub(super) fn strip_network_policy(policy: &mut NetworkPolicy) {
+    policy.meta_mut().managed_fields = None;
 }
 
 pub(super) fn strip_own_pod(pod: &mut Pod) {

@@ -4,10 +4,12 @@ mod compare;
 mod problem;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -73,8 +75,8 @@ pub enum ApplyError {
 }
 
 /// Makes the children of a workload as they are wished for. An unchanged child costs no request, and what is refused keeps
-/// no other child back, but for pods that nothing could reach: where there is neither a Service nor a Deployment yet, the
-/// Service comes first.
+/// no other child back, but for pods that nothing, or everybody, could reach: where there is no Deployment yet, Service and
+/// NetworkPolicy come first.
 pub async fn apply(
     client: &Client,
     owner: &Owner,
@@ -83,31 +85,47 @@ pub async fn apply(
 ) -> ChildProblems {
     let mut problems = ChildProblems::new();
     for (target, children) in wanted {
-        let name = children.deployment.name_any();
-        let deployment = existing
-            .deployments
-            .iter()
-            .find(|each| each.name_any() == name)
-            .map(AsRef::as_ref);
-        let service = existing
-            .services
-            .iter()
-            .find(|each| each.name_any() == name)
-            .map(AsRef::as_ref);
-        let of_service = ensure(client, owner, service, &children.service).await;
-        let waits = of_service.is_err() && service.is_none() && deployment.is_none();
-        let of_deployment = if waits {
-            Ok(())
-        } else {
-            ensure(client, owner, deployment, &children.deployment).await
-        };
-        let problem = match (of_service.err(), of_deployment.err()) {
-            (Some(service), deployment) => Some(service.and(deployment)),
-            (None, deployment) => deployment,
-        };
+        let problem = ensure_all(client, owner, existing, children).await;
         problems.extend(problem.map(|problem| (target.clone(), problem)));
     }
     problems
+}
+
+/// The children of one target, and what is in the way of them.
+async fn ensure_all(
+    client: &Client,
+    owner: &Owner,
+    existing: &Children,
+    wanted: &super::build::Children,
+) -> Option<ChildProblem> {
+    let name = wanted.deployment.name_any();
+    let service = named(&existing.services, &name);
+    let policy = named(&existing.network_policies, &name);
+    let deployment = named(&existing.deployments, &name);
+    let of_service = ensure(client, owner, service, &wanted.service).await.err();
+    let of_policy = match (&wanted.network_policy, policy) {
+        (Some(wanted), policy) => ensure(client, owner, policy, wanted).await.err(),
+        (None, Some(policy)) => {
+            let gone = delete_one(client, &owner.namespace, policy).await;
+            gone.map_err(ChildProblem::from).err()
+        }
+        (None, None) => None,
+    };
+    let unreachable = of_service.is_some() && service.is_none();
+    let waits = deployment.is_none() && (unreachable || of_policy.is_some());
+    let of_deployment = if waits {
+        None
+    } else {
+        let ensured = ensure(client, owner, deployment, &wanted.deployment).await;
+        ensured.err()
+    };
+    let problems = [of_service, of_policy, of_deployment].into_iter().flatten();
+    problems.reduce(|first, next| first.and(Some(next)))
+}
+
+fn named<'a, K: Resource>(objects: &'a [Arc<K>], name: &str) -> Option<&'a K> {
+    let mut objects = objects.iter().map(AsRef::as_ref);
+    objects.find(|object| object.meta().name.as_deref() == Some(name))
 }
 
 /// Deletes the children of these targets, as they were read and no later version of them.
@@ -135,6 +153,12 @@ pub async fn delete(
         for service in &existing.services {
             if of_target(&service.metadata) {
                 let result = delete_one::<Service>(client, &owner.namespace, service).await;
+                note(target, result);
+            }
+        }
+        for policy in &existing.network_policies {
+            if of_target(&policy.metadata) {
+                let result = delete_one::<NetworkPolicy>(client, &owner.namespace, policy).await;
                 note(target, result);
             }
         }

@@ -1,6 +1,8 @@
-//! The children of a workload as they are to be: a Deployment and a Service for each local target. Pure.
+//! The children of a workload as they are to be: a Deployment, a Service and a NetworkPolicy for each local
+//! target. Pure.
 
 mod deployment;
+mod network_policy;
 mod service;
 
 use std::collections::BTreeMap;
@@ -8,6 +10,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use serde::Serialize;
@@ -15,10 +18,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use weir_crds::workload::LocalTarget;
 use weir_crds::{GPUTier, InferenceWorkload, ModelProfile, names};
+use weir_identity::RootPublic;
 
 use super::labels;
 
-pub use deployment::deployment;
+pub use deployment::{FLAG_KEY_ROOT, deployment};
+pub use network_policy::network_policy;
 pub use service::service;
 
 /// Annotation on children: digest of what was applied, so that a field that is no longer wished for is noticed.
@@ -44,6 +49,8 @@ pub struct Plan<'a> {
     pub replicas: i32,
     /// How pods are started.
     pub engine: &'a Engine,
+    /// What engines know of the root of the keys that open them; `None` where they are open.
+    pub locked_by: Option<RootPublic>,
 }
 
 /// How engine pods are started.
@@ -53,6 +60,8 @@ pub struct Engine {
     pub image: String,
     /// When it is pulled.
     pub pull_policy: String,
+    /// The release's namespace, whose gateways and agents alone reach the engines; `None` where they are not isolated.
+    pub isolated_for: Option<String>,
 }
 
 /// Children of one local target.
@@ -62,6 +71,8 @@ pub struct Children {
     pub deployment: Deployment,
     /// Gives them one address.
     pub service: Service,
+    /// Says who reaches them; `None` where they are not isolated.
+    pub network_policy: Option<NetworkPolicy>,
 }
 
 /// Why a target cannot be built.
@@ -70,6 +81,14 @@ pub enum BuildError {
     /// The model is not on a claim.
     #[error("source {0:?} is not pvc://CLAIM/PATH")]
     Source(String),
+    /// An amount of memory is none.
+    #[error("memory of {of}: {source}")]
+    Memory {
+        /// The tier or the model.
+        of: String,
+        /// What is wrong.
+        source: weir_crds::quantity::QuantityError,
+    },
     /// The tier's count is not a count.
     #[error("tier {tier}: {source}")]
     Count {
@@ -88,10 +107,15 @@ pub fn build(plan: &Plan<'_>) -> Result<Children, BuildError> {
     Ok(Children {
         deployment: deployment(plan)?,
         service: service(plan.workload, plan.target),
+        network_policy: plan
+            .engine
+            .isolated_for
+            .as_deref()
+            .map(|namespace| network_policy(plan.workload, plan.target, namespace)),
     })
 }
 
-/// Name of the Deployment and the Service of a target.
+/// Name of the Deployment, the Service and the NetworkPolicy of a target.
 pub fn child_name(workload: &InferenceWorkload, target: &str) -> String {
     let meta = &workload.metadata;
     names::child_name(
@@ -114,7 +138,7 @@ pub fn owner(workload: &InferenceWorkload) -> OwnerReference {
     }
 }
 
-/// Metadata that the Deployment and the Service of a target share.
+/// Metadata that the children of a target share.
 fn metadata(workload: &InferenceWorkload, target: &str) -> ObjectMeta {
     let meta = &workload.metadata;
     let name = meta.name.as_deref().unwrap_or_default();

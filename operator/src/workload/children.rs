@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use weir_crds::names;
 use weir_crds::placement::Placement;
+use weir_identity::RootPublic;
 
 use super::apply::{self, ChildProblem, ChildProblems, ProblemReason};
 use super::build::{self, BuildError, Wanted};
 use super::facts;
 use super::moves::{self, Advance};
 use super::validate::Validated;
-use super::{Pass, labels};
+use super::{Pass, labels, lock};
+use crate::cli::Plane;
 
 impl Pass<'_> {
     /// Writes what is to be and deletes what is no longer of use. Says what is in the way, by target.
@@ -65,6 +67,7 @@ impl Pass<'_> {
                 model,
                 replicas,
                 engine: &self.reconciler.engine,
+                locked_by: self.lock(&target.name),
             });
             match built {
                 Ok(children) => {
@@ -76,6 +79,25 @@ impl Pass<'_> {
             }
         }
         (wanted, problems)
+    }
+
+    /// What the engines of a target are locked by, if they are to be.
+    fn lock(&self, target: &str) -> Option<RootPublic> {
+        let context = &self.reconciler.context;
+        if !context.settings.engine_key {
+            return None;
+        }
+        let plane = Plane::from(self.facts.workload.spec.data_policy.egress);
+        let locked = lock::is_locked(self.facts.deployment(target))
+            || lock::all_send_keys(&context.stores.component_pods.state(), plane);
+        locked.then_some(context.engine_root)
+    }
+
+    /// Whether engines are to be locked, and some are not.
+    pub(super) fn has_open_engines(&self) -> bool {
+        let mut deployments = self.facts.children.deployments.iter();
+        self.reconciler.context.settings.engine_key
+            && deployments.any(|each| !lock::is_locked(Some(each)))
     }
 
     /// The tier of a target: where it is or goes, or where its pods are, or the first that it may use.
@@ -120,8 +142,11 @@ impl Pass<'_> {
             .services
             .iter()
             .map(|each| &each.metadata);
+        let policies = self.facts.children.network_policies.iter();
+        let policies = policies.map(|each| &each.metadata);
         let mut gone: Vec<String> = deployments
             .chain(services)
+            .chain(policies)
             .filter_map(|meta| labels::target_of(meta))
             .filter(|target| {
                 let of_spec = validated.rules.target(target).is_some();

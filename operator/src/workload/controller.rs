@@ -122,6 +122,7 @@ fn cluster_triggers(reconciler: Arc<Reconciler>) -> impl Stream<Item = Key> + Se
         Kind::Policy,
         Kind::Deployment,
         Kind::Service,
+        Kind::NetworkPolicy,
         Kind::EnginePod,
     ]);
     let first = stream::iter([Trigger::Missed]);

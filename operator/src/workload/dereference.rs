@@ -181,6 +181,7 @@ async fn children(context: &Context, owner: &Owner, now: Timestamp) -> Children 
     Children {
         deployments: stores.deployments.of(owner),
         services: stores.services.of(owner),
+        network_policies: stores.network_policies.of(owner),
         pods,
         mount_failures,
     }

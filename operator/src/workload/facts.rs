@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use weir_crds::placement::Placement;
 use weir_crds::usage::Usage;
 use weir_crds::workload::{InferenceWorkloadSpec, Target};
@@ -53,6 +54,8 @@ pub struct Children {
     pub deployments: Vec<Arc<Deployment>>,
     /// Services.
     pub services: Vec<Arc<Service>>,
+    /// NetworkPolicies.
+    pub network_policies: Vec<Arc<NetworkPolicy>>,
     /// Pods.
     pub pods: Vec<Arc<Pod>>,
     /// What the cluster said last about mounting the volumes of a pod, by the pod's UID.
@@ -180,7 +183,8 @@ impl Facts {
         annotations.get(super::build::ANNOTATION_TIER).cloned()
     }
 
-    fn deployment(&self, target: &str) -> Option<&Deployment> {
+    /// The Deployment of a target.
+    pub fn deployment(&self, target: &str) -> Option<&Deployment> {
         let deployments = self.children.deployments.iter();
         deployments
             .filter(|each| super::labels::is_of(&each.metadata, target))

@@ -25,12 +25,17 @@ use weir_simapi::{FakeDeploymentController, SimApi};
 pub const WORKLOADS: &str = "inferenceworkloads.inference.weir.dev";
 const GROUP_VERSION: &str = "inference.weir.dev/v1alpha1";
 
+/// What engines know of the root of the keys that open them.
+const ENGINE_ROOT: &str = "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08";
+
 /// A cluster: API server, Deployment controller and gateways.
 pub struct Cluster {
     pub api: SimApi,
     pub deployments: FakeDeploymentController,
     pub gateways: Arc<Gateways>,
     wall: Wall,
+    /// Of operators that start from now on.
+    pub settings: Settings,
     tasks: JoinSet<()>,
 }
 
@@ -103,6 +108,7 @@ impl Cluster {
             deployments,
             gateways: Arc::default(),
             wall,
+            settings: settings(),
             tasks,
         };
         cluster.set_price(price);
@@ -195,10 +201,7 @@ impl Cluster {
     pub async fn operator_by(&self, actor: &str, clock: Clock) -> Operator {
         let metrics = Arc::new(Metrics::new());
         let client = self.api.client(actor);
-        let mut settings = Settings::defaults();
-        settings.namespace = "weir-system".into();
-        settings.debounce = Duration::from_millis(20);
-        settings.demand_record_interval = Duration::from_secs(1);
+        let settings = self.settings.clone();
         let (stores, mut tasks) = Stores::start(&client, "weir-system", &metrics);
         stores.wait_ready().await;
         let telemetry = Telemetry::new(Arc::clone(&metrics));
@@ -211,6 +214,7 @@ impl Cluster {
             events: Events::start(client.clone(), actor, Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
             client_keys: ClientKeyRoot::new([7; 32]),
+            engine_root: ENGINE_ROOT.parse().expect("a public key"),
             client,
         };
         tasks.spawn(acknowledge(
@@ -326,6 +330,14 @@ pub fn private(name: &str) -> Value {
         .expect("targets")
         .truncate(1);
     workload
+}
+
+fn settings() -> Settings {
+    let mut settings = Settings::defaults();
+    settings.namespace = "weir-system".into();
+    settings.debounce = Duration::from_millis(20);
+    settings.demand_record_interval = Duration::from_secs(1);
+    settings
 }
 
 fn surroundings() -> Vec<Value> {

@@ -81,6 +81,7 @@ pub fn decode(kind: &str, object: &mut Value) {
         }
         "Service" => service(object),
         "Secret" => secret(object),
+        "NetworkPolicy" => within(object, "spec", network_policy),
         "EndpointSlice" => within(object, "ports", |ports| {
             each(ports, |port| {
                 set(port, "name", json!(""));
@@ -344,6 +345,24 @@ fn service(object: &mut Value) {
     });
     set(object, "status", json!({}));
     set(&mut object["status"], "loadBalancer", json!({}));
+}
+
+fn network_policy(spec: &mut Value) {
+    set(spec, "podSelector", json!({}));
+    let mut types = vec!["Ingress"];
+    if !spec["egress"].is_null() {
+        types.push("Egress");
+    }
+    set(spec, "policyTypes", json!(types));
+    for direction in ["ingress", "egress"] {
+        within(spec, direction, |rules| {
+            each(rules, |rule| {
+                within(rule, "ports", |ports| {
+                    each(ports, |port| set(port, "protocol", json!("TCP")));
+                });
+            });
+        });
+    }
 }
 
 fn secret(object: &mut Value) {

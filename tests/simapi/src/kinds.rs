@@ -77,6 +77,7 @@ impl Kind {
                 zero["spec"] = json!({"request": null, "signerName": ""})
             }
             "Service" | "Lease" | "Node" | "Namespace" => zero["spec"] = json!({}),
+            "NetworkPolicy" => zero["spec"] = json!({"podSelector": {}}),
             "EndpointSlice" => {
                 zero["endpoints"] = Value::Null;
                 zero["ports"] = Value::Null;
@@ -116,6 +117,7 @@ const BUILT_IN: &str = "
     apps/v1/daemonsets DaemonSet nsg
     apps/v1/replicasets ReplicaSet nsg
     coordination.k8s.io/v1/leases Lease ncu
+    networking.k8s.io/v1/networkpolicies NetworkPolicy ng
     discovery.k8s.io/v1/endpointslices EndpointSlice ng
     certificates.k8s.io/v1/certificatesigningrequests CertificateSigningRequest s
     apiextensions.k8s.io/v1/customresourcedefinitions CustomResourceDefinition sg

@@ -161,6 +161,7 @@ pub fn built_in(kind: &str) -> Node {
              spec.selector atomic
              status.conditions keys type"
         }
+        "NetworkPolicy" => "spec.podSelector atomic",
         "Secret" => {
             "data map
              stringData map"

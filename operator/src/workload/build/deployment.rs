@@ -16,11 +16,17 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use weir_crds::tier::Sharing;
 use weir_crds::workload::PodTemplate;
 use weir_crds::{names, quantity};
+use weir_identity::Audience;
 
 use super::{ANNOTATION_TIER, BuildError, Plan, metadata, sealed};
+use crate::cli::Plane;
 use crate::workload::{labels, resource};
 
+/// Flag of an engine that demands a key: the public half of the root that certifies it.
+pub const FLAG_KEY_ROOT: &str = "--key-root";
 const MOUNT: &str = "/models";
+/// Memory of the node that an engine asks for whose model lies in a device's memory, unless the team asks otherwise.
+const HOST_MEMORY: &str = "1Gi";
 /// A user without a name, as images of this kind use it.
 const USER: i64 = 65_532;
 /// Time for streams to end after the pod was told to: gateways stop sending before.
@@ -222,7 +228,19 @@ fn args(plan: &Plan<'_>, path: &str) -> Result<Vec<String>, BuildError> {
         plan.workload.served_model_name().to_owned(),
         "--sha256".to_owned(),
         plan.model.spec.sha256.clone(),
+        "--context".to_owned(),
+        plan.model.spec.context_tokens.to_string(),
+        "--memory".to_owned(),
+        memory(plan)?.to_string(),
     ];
+    if let Some(root) = plan.locked_by {
+        let plane = Plane::from(plan.workload.spec.data_policy.egress);
+        let uid = plan.workload.metadata.uid.as_deref().unwrap_or_default();
+        let audience = Audience::new(plane.as_str(), uid);
+        // In one word each: a key may begin with a hyphen.
+        args.push(format!("{FLAG_KEY_ROOT}={root}"));
+        args.push(format!("--key-audience={audience}"));
+    }
     if plan.tier.spec.sharing == Sharing::CPU {
         args.extend(["--threads".to_owned(), threads(plan)?.to_string()]);
     }
@@ -242,6 +260,19 @@ fn threads(plan: &Plan<'_>) -> Result<u64, BuildError> {
     }
 }
 
+/// Bytes for weights and KV cache: on an accelerator what the tier gives a replica, on processors what the model needs, for
+/// there the node's own memory is taken.
+fn memory(plan: &Plan<'_>) -> Result<u64, BuildError> {
+    let (meta, text) = match plan.tier.spec.sharing {
+        Sharing::CPU => (&plan.model.metadata, &plan.model.spec.memory),
+        _ => (&plan.tier.metadata, &plan.tier.spec.memory),
+    };
+    quantity::memory(text).map_err(|source| BuildError::Memory {
+        of: meta.name.clone().unwrap_or_default(),
+        source,
+    })
+}
+
 fn milli_count(plan: &Plan<'_>) -> Result<u64, BuildError> {
     quantity::milli_count(&plan.tier.spec.resource.count).map_err(|source| BuildError::Count {
         tier: plan.tier.metadata.name.clone().unwrap_or_default(),
@@ -249,7 +280,7 @@ fn milli_count(plan: &Plan<'_>) -> Result<u64, BuildError> {
     })
 }
 
-/// What the team asks for, with the tier's own resource and the model's memory, which are ours.
+/// What the team asks for, with the tier's own resource, which is ours, and memory of the node where it asks for none.
 fn resources(plan: &Plan<'_>, given: &PodTemplate) -> Result<ResourceRequirements, BuildError> {
     milli_count(plan)?;
     let given = given.resources.clone().unwrap_or_default();
@@ -266,10 +297,15 @@ fn resources(plan: &Plan<'_>, given: &PodTemplate) -> Result<ResourceRequirement
     if plan.tier.spec.sharing != Sharing::CPU {
         limits.insert(resource.name.clone(), count);
     }
-    let memory = limits.get("memory").cloned();
+    // Where the model lies in a device's memory, the node's own only holds the process.
+    let needed = match plan.tier.spec.sharing {
+        Sharing::CPU => plan.model.spec.memory.as_str(),
+        _ => HOST_MEMORY,
+    };
+    let limit = limits.get("memory").cloned();
     requests
         .entry("memory".to_owned())
-        .or_insert_with(|| memory.unwrap_or_else(|| Quantity(plan.model.spec.memory.clone())));
+        .or_insert_with(|| limit.unwrap_or_else(|| Quantity(needed.to_owned())));
     Ok(ResourceRequirements {
         requests: Some(requests),
         limits: (!limits.is_empty()).then_some(limits),

@@ -4,6 +4,8 @@ use serde_json::json;
 
 const UID: &str = "0f9c2b1e-55aa-4c11-9d21-0123456789ab";
 
+const ROOT: &str = "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08";
+
 fn workload(local: Value) -> InferenceWorkload {
     let mut local = local;
     local["modelRef"] = json!({"name": "smol"});
@@ -43,6 +45,7 @@ fn engine() -> Engine {
     Engine {
         image: "localhost/weir/node-agent:1".into(),
         pull_policy: "IfNotPresent".into(),
+        isolated_for: Some("weir-system".into()),
     }
 }
 
@@ -58,6 +61,7 @@ fn built(workload: &InferenceWorkload, tier: &GPUTier) -> Children {
         model: &model,
         replicas: 1,
         engine: &engine,
+        locked_by: Some(ROOT.parse().expect("a public key")),
     })
     .expect("builds")
 }
@@ -72,6 +76,7 @@ fn a_target_on_processors_is_a_restricted_deployment() {
     let children = built(&workload(json!({})), &cpu());
     insta::assert_yaml_snapshot!("deployment_on_processors", children.deployment);
     insta::assert_yaml_snapshot!("service", children.service);
+    insta::assert_yaml_snapshot!("network_policy", children.network_policy);
 }
 
 #[test]
@@ -82,7 +87,8 @@ fn a_target_on_accelerators_asks_for_whole_devices() {
     let resources = &container(&children)["resources"];
     assert_eq!(
         resources["requests"],
-        json!({"memory": "512Mi", "nvidia.com/gpu": "2"})
+        json!({"memory": "1Gi", "nvidia.com/gpu": "2"}),
+        "the model's memory is the device's, not the node's"
     );
     assert_eq!(resources["limits"], json!({"nvidia.com/gpu": "2"}));
     let pod = &json!(children.deployment)["spec"]["template"]["spec"];
@@ -172,6 +178,41 @@ fn a_source_that_is_no_claim_is_an_error(#[case] source: &str) {
         model: &model,
         replicas: 1,
         engine: &engine,
+        locked_by: None,
     };
     assert_eq!(build(&plan), Err(BuildError::Source(source.into())));
+}
+
+/// The value after a flag in the engine's arguments.
+fn flag(children: &Children, name: &str) -> Option<String> {
+    let args = container(children)["args"].as_array().cloned()?;
+    let at = args.iter().position(|arg| arg == name)?;
+    args.get(at + 1)?.as_str().map(str::to_owned)
+}
+
+#[test]
+fn the_engine_gets_the_context_and_the_memory_that_profile_and_tier_promise() {
+    let of = |tier: &GPUTier| {
+        let children = built(&workload(json!({})), tier);
+        let flag = |name| flag(&children, name).and_then(|value| value.parse().ok());
+        (flag("--context"), flag("--memory"))
+    };
+    assert_eq!(of(&cpu()), (Some(2048_u64), Some(512 << 20)));
+    let gpu = tier(json!({"name": "nvidia.com/gpu", "count": "1"}), "Exclusive");
+    assert_eq!(of(&gpu), (Some(2048), Some(24 << 30)));
+}
+
+#[test]
+fn an_engine_is_locked_for_its_own_workload_and_plane() {
+    let args = |workload: &InferenceWorkload| {
+        let args = container(&built(workload, &cpu()))["args"].clone();
+        args.to_string()
+    };
+    let mut workload = workload(json!({}));
+    assert!(args(&workload).contains(&format!("--key-root={ROOT}")));
+    let audience = format!("--key-audience=local/{UID}");
+    assert!(args(&workload).contains(&audience), "{}", args(&workload));
+    workload.spec.data_policy.egress = weir_crds::workload::Egress::Allowed;
+    let audience = format!("--key-audience=cloud/{UID}");
+    assert!(args(&workload).contains(&audience), "{}", args(&workload));
 }
