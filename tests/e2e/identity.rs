@@ -4,9 +4,11 @@ use crate::world::{World, scenario};
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestSpec,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, Config};
@@ -28,6 +30,8 @@ fn nobody_gets_anothers_certificate_or_writes_anothers_objects() {
         a_certificate_names_what_the_token_attests(world).await?;
         an_agent_writes_its_own_node_only(world).await?;
         the_operator_creates_client_keys_only(world).await?;
+        the_operator_makes_children_of_workloads_only(world).await?;
+        gateways_read_the_key_of_their_plane_only(world)?;
         world.kubectl(&[
             "delete",
             "clusterrolebinding",
@@ -221,6 +225,64 @@ async fn the_operator_creates_client_keys_only(world: &World) -> Result<()> {
             "--as=system:serviceaccount:weir-system:weir-operator",
         ]);
         ensure!(may.is_err(), "the operator may {verb} Secrets of workloads");
+    }
+    Ok(())
+}
+
+async fn the_operator_makes_children_of_workloads_only(world: &World) -> Result<()> {
+    let token = token(world, RELEASE_NAMESPACE, "weir-operator", None)?;
+    let operator = client_with(world, &token).await?;
+    let deployments: Api<Deployment> = Api::namespaced(operator.clone(), DEMO_NAMESPACE);
+    let policies: Api<NetworkPolicy> = Api::namespaced(operator, DEMO_NAMESPACE);
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let labels = json!({"app": "e2e-stranger"});
+    let deployment = |owners: Value| {
+        serde_json::from_value(json!({
+            "metadata": {"name": "e2e-stranger", "ownerReferences": owners},
+            "spec": {"selector": {"matchLabels": labels}, "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "x", "image": "docker.io/library/busybox"}]}}},
+        }))
+    };
+    let unowned = deployments.create(&dry, &deployment(json!([]))?).await;
+    let what = "the operator makes a Deployment of its own";
+    refused(what, unowned, "belongs to an InferenceWorkload")?;
+    let owner = json!([{"apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkload", "name": "x", "uid": "x"}]);
+    let other_pods = deployments.create(&dry, &deployment(owner)?).await;
+    refused("the operator starts other pods", other_pods, "engine")?;
+    let policy = serde_json::from_value(
+        json!({"metadata": {"name": "e2e-stranger"}, "spec": {"podSelector": {}}}),
+    )?;
+    let opened = policies.create(&dry, &policy).await;
+    let what = "the operator makes a NetworkPolicy of its own";
+    refused(what, opened, "belongs to an InferenceWorkload")
+}
+
+fn gateways_read_the_key_of_their_plane_only(world: &World) -> Result<()> {
+    let may = |plane: &str, secret: &str| {
+        let resource = format!("secrets/{secret}");
+        let user = format!("--as=system:serviceaccount:{RELEASE_NAMESPACE}:weir-gateway-{plane}");
+        let asked = [
+            "auth",
+            "can-i",
+            "list",
+            &resource,
+            "-n",
+            RELEASE_NAMESPACE,
+            &user,
+        ];
+        world.kubectl(&asked).is_ok()
+    };
+    for (plane, other) in [("local", "cloud"), ("cloud", "local")] {
+        let own = names::engine_key_secret(plane);
+        ensure!(may(plane, &own), "the {plane} plane may not read {own}");
+        let others = names::engine_key_secret(other);
+        for secret in [others.as_str(), names::ENGINE_ROOT_SECRET, names::CA_SECRET] {
+            ensure!(!may(plane, secret), "the {plane} plane may read {secret}");
+        }
     }
     Ok(())
 }

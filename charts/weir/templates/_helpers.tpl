@@ -61,6 +61,21 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
+{{/* Replicas in different zones and on different nodes, where there are any. */}}
+{{- define "weir.spread" -}}
+{{- if .settings.spread }}
+topologySpreadConstraints:
+{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+- maxSkew: 1
+  topologyKey: {{ . }}
+  whenUnsatisfiable: ScheduleAnyway
+  matchLabelKeys: [pod-template-hash]
+  labelSelector:
+    matchLabels: {{- $.selector | nindent 6 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "weir.pullSecrets" -}}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
