@@ -91,6 +91,9 @@ async fn start(api: &SimApi, actor: &str) -> Operator {
         events: Events::start(client.clone(), actor, Arc::clone(&metrics)),
         metrics: Arc::clone(&metrics),
         client_keys: ClientKeyRoot::new([7; 32]),
+        engine_root: "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"
+            .parse()
+            .expect("a public key"),
         client,
     };
     let stop = CancellationToken::new();
