@@ -23,10 +23,10 @@ pub(crate) struct Governed {
     pub(crate) next_evaluation: Option<Timestamp>,
 }
 
-/// Which rules hold a wish. Confirmation and budget always do.
+/// Which rules hold a wish. Confirmation always does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// Cost alone speaks for it: dwell and the maintenance window hold it too.
+    /// Cost alone speaks for it: dwell, the week's budget and the maintenance window hold it too.
     Cost,
     /// The current target cannot serve.
     Availability,
@@ -50,7 +50,10 @@ pub(crate) fn govern(
         (!confirmed).then(|| later(confirmation.last, confirmation_gap(policy)));
     let dwell_ends = later(settled, policy.min_dwell);
     let dwells = urgency == Urgency::Cost && now < dwell_ends;
-    let budget = budget_frees(workload, now);
+    let budget = match urgency {
+        Urgency::Cost => budget_frees(workload, now),
+        Urgency::Availability => None,
+    };
     let (held_by, hold_until) = if dwells {
         (Some(Reason::MinDwell), Some(dwell_ends))
     } else if let Some(frees) = budget {

@@ -167,7 +167,7 @@ fn hold_message(
         Reason::OutsideMaintenanceWindow => format!("held outside the maintenance window{until}"),
         Reason::MoveBudgetSpent => {
             let most = view.workload.max_moves_per_week.unwrap_or_default();
-            format!("held by the limit of {most} moves a week{until}")
+            format!("held by the limit of {most} moves a week (operations.maxMovesPerWeek){until}")
         }
         _ => explain::seen(confirmation.count, view.policy.confirmation.count.max(1)),
     }

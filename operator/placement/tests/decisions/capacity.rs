@@ -125,6 +125,22 @@ fn a_lost_node_moves_a_workload_only_once_confirmed() {
 }
 
 #[test]
+fn a_spent_budget_does_not_keep_a_workload_on_a_target_that_cannot_serve() {
+    let mut snapshot = without_nodes(fleet(hybrid(3_000_000)));
+    let workload = only(&mut snapshot);
+    workload.max_moves_per_week = Some(0);
+    workload.current = Some(CurrentPlacement {
+        held: BTreeMap::new(),
+        ..placed(LOCAL, at(0))
+    });
+    let decision = decide_one(&snapshot, prompt_policy(), at(301));
+    assert_eq!(
+        (decision.outcome, decision.reason),
+        (Outcome::Move, Reason::CurrentTargetUnavailable)
+    );
+}
+
+#[test]
 fn the_preferred_tier_with_room_is_taken_and_a_place_there_is_kept() {
     let mut snapshot = fleet(private());
     local_of(only(&mut snapshot)).tiers =

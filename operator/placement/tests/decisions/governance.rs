@@ -130,6 +130,28 @@ fn a_rolled_back_move_starts_the_dwell_again() {
 }
 
 #[test]
+fn the_message_of_a_spent_budget_names_the_setting() {
+    let mut snapshot = cheap_cloud();
+    only(&mut snapshot).max_moves_per_week = Some(0);
+    let held = decide_one(&snapshot, prompt_policy(), at(400));
+    let named = held.message.contains("(operations.maxMovesPerWeek)");
+    assert!(named, "{}", held.message);
+}
+
+#[test]
+fn more_than_ten_moves_a_week_are_counted() {
+    let mut snapshot = cheap_cloud();
+    let workload = only(&mut snapshot);
+    workload.max_moves_per_week = Some(12);
+    workload.moves.extend((0..11).map(|n| at(-100 - n)));
+    let free = decide_one(&snapshot, prompt_policy(), at(400));
+    assert_eq!(free.outcome, Outcome::Move);
+    only(&mut snapshot).moves.insert(at(-50));
+    let spent = decide_one(&snapshot, prompt_policy(), at(400));
+    assert_eq!(spent.reason, Reason::MoveBudgetSpent);
+}
+
+#[test]
 fn the_weeks_moves_are_not_exceeded() {
     const WEEK: i64 = 7 * 86_400;
     let mut snapshot = cheap_cloud();
