@@ -127,13 +127,18 @@ pub fn plan(
     let status = facts.workload.status.as_ref();
     let undecided = || PlanError::Undecided(name.clone());
     let new = as_if_new(&validated);
-    let decided = Considered::new(facts.uid(), &new, None)
+    // An object that was never stored has no UID.
+    let identity = match facts.uid() {
+        "" => format!("{}/{name}", facts.namespace()),
+        uid => uid.to_owned(),
+    };
+    let decided = Considered::new(&identity, &new, None)
         .decide_alone(now)
         .ok_or_else(undecided)?;
     let from_here = match facts.placement() {
         None => None,
         Some(placement) => {
-            let next = Considered::new(facts.uid(), &validated, status).decide_alone(now);
+            let next = Considered::new(&identity, &validated, status).decide_alone(now);
             Some(FromHere {
                 target: placement.target.clone(),
                 decision: render(&next.ok_or_else(undecided)?, None, now),

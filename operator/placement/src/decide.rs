@@ -174,7 +174,11 @@ impl<'a> Run<'a> {
         fleet_budget::hold(self.pass, &mut self.chosen);
         for turn in self.chosen {
             let view = turn.view(self.pass);
-            let decision = record(view, self.pass.snapshot, turn.choice.clone());
+            let decision = record(
+                view,
+                (turn.prepared.id, self.pass.snapshot),
+                turn.choice.clone(),
+            );
             let decisions = &mut self.plan.decisions;
             decisions.insert(turn.prepared.id.clone(), decision);
         }

@@ -12,14 +12,20 @@ use crate::explain;
 use crate::flips::flip_conditions;
 use crate::plan::{Decision, DecisionInputs, Outcome, Reason, TargetWeight, Trigger, Verdict};
 use crate::policy::PlacementPolicy;
-use crate::snapshot::{FleetSnapshot, Location, PriceBookRef, Utilization, WorkloadInput};
+use crate::snapshot::{
+    FleetSnapshot, Location, PriceBookRef, Utilization, WorkloadId, WorkloadInput,
+};
 use crate::units::{Percent, RequestsPerMonth};
 
 /// Utilization is recorded in steps of this many points.
 const UTILIZATION_STEP: u64 = 10;
 
 /// The decision that a choice makes.
-pub(crate) fn record(view: View<'_>, snapshot: &FleetSnapshot, choice: Choice) -> Decision {
+pub(crate) fn record(
+    view: View<'_>,
+    (id, snapshot): (&WorkloadId, &FleetSnapshot),
+    choice: Choice,
+) -> Decision {
     let chosen = choice.target.map(|at| &view.evaluated[at]);
     let inputs = inputs(view, snapshot, chosen);
     let mut decision = Decision {
@@ -47,7 +53,7 @@ pub(crate) fn record(view: View<'_>, snapshot: &FleetSnapshot, choice: Choice) -
         hold_until: choice.hold_until,
         next_evaluation: choice.next_evaluation,
     };
-    decision.id = frozen_id(view, &decision).unwrap_or_else(|| identity(&decision));
+    decision.id = frozen_id(view, &decision).unwrap_or_else(|| identity(view, id, &decision));
     decision.trigger = trigger(view, &decision);
     decision
 }
@@ -185,9 +191,22 @@ fn short_digest(value: &impl Serialize) -> String {
         .collect()
 }
 
+/// `d-<what was decided>-<when, for whom>`: one decision of one workload. While the same is decided, the identity that it
+/// was first taken under stays.
+fn identity(view: View<'_>, id: &WorkloadId, decision: &Decision) -> String {
+    let decided = material(decision);
+    let before = view.previous.map(|previous| previous.id.as_str());
+    let same = |before: &&str| before.split('-').nth(1) == Some(decided.as_str());
+    if let Some(before) = before.filter(same) {
+        return before.to_owned();
+    }
+    let once = short_digest(&(id, view.now.as_second(), &decided));
+    format!("d-{decided}-{once}")
+}
+
 /// A digest of what is material. How sure demand is, how busy devices are, and a price book's revision and age change
 /// without changing anything else.
-fn identity(decision: &Decision) -> String {
+fn material(decision: &Decision) -> String {
     let mut inputs = decision.inputs.clone();
     inputs.demand_confidence = None;
     inputs.utilization = None;
@@ -203,14 +222,13 @@ fn identity(decision: &Decision) -> String {
         .iter_mut()
         .for_each(|candidate| anonymous(&mut candidate.price_book));
     let held_by = (decision.outcome == Outcome::Hold).then_some(decision.reason);
-    let digest = short_digest(&(
+    short_digest(&(
         &decision.target,
         held_by,
         &decision.weights,
         &inputs,
         &candidates,
-    ));
-    format!("d-{digest}")
+    ))
 }
 
 /// A move in progress keeps the identity that it was ordered under, while the same targets may be used.

@@ -25,7 +25,7 @@ fn fleet() -> Vec<Value> {
         object(
             "GPUTier",
             "uncounted",
-            json!({"nodeSelector": {"gpu": "h100"}, "resource": {"name": "nvidia.com/gpu", "count": "1"}, "sharing": "MIG",
+            json!({"nodeSelector": {"gpu": "h100"}, "resource": {"name": "nvidia.com/mig-1g.10gb", "count": "1"}, "sharing": "MIG",
                 "memory": "80Gi", "cost": {"rented": {"usdPerHour": "3"}}}),
             json!({}),
         ),

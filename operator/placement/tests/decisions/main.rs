@@ -11,6 +11,7 @@ mod gates;
 mod generators;
 mod governance;
 mod hourly;
+mod identity;
 mod large;
 mod locality;
 mod mix;
