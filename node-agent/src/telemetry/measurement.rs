@@ -118,7 +118,7 @@ impl Unmeasured {
         };
         if missing {
             let message = format!(
-                "{there_are}, and the management library is not in the agent's pod: set the chart's value nodeAgent.accelerators.runtimeClassName, and let the container toolkit give unprivileged pods all devices ({error})"
+                "{there_are}, and the management library is not in the agent's pod: set the chart's values nodeAgent.runtimeClassName and nodeAgent.acceleratorLabel, and let the container toolkit give unprivileged pods all devices ({error})"
             );
             return Self::new(Reason::LibraryMissing, message);
         }

@@ -187,7 +187,7 @@ async fn node_without_the_library_is_no_node_without_gpus(
     let agent = start(sources(source), HOUR).await;
     let (_, status) = says(&agent, &said(expected, &[], installed)).await;
     let message = status.accelerators.unwrap().message.unwrap();
-    let names_the_setting = message.contains("nodeAgent.accelerators.runtimeClassName");
+    let names_the_setting = message.contains("nodeAgent.runtimeClassName");
     assert_eq!(names_the_setting, installed > 0, "{message}");
 }
 
