@@ -11,7 +11,7 @@ use crate::placement::Location;
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
-    /// Identity of the decision; the same inputs give the same one.
+    /// Identity of this one decision of this workload; it stays while the same is decided. Gateways answer with it as x-weir-decision-id.
     pub id: String,
     /// What brought the decision about, such as PriceChanged or ModelsChanged.
     pub trigger: String,
@@ -217,4 +217,7 @@ pub struct HistoryEntry {
     pub to: String,
     /// Why, as the decision's reason; RolledBack for a move that returned.
     pub reason: String,
+    /// Whether the move spends nothing of operations.maxMovesPerWeek: it ended before any traffic was moved, or for a cause in the cluster. Absent: it spends one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncounted: Option<bool>,
 }

@@ -1,7 +1,7 @@
 //! `ModelProfile`: a model that can be served in the cluster.
 
 use crate::provider::QualityScore;
-use crate::quantity::{MEMORY, SHA256};
+use crate::quantity::{MEMORY_LENGTH, SHA256, is_memory};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -61,7 +61,8 @@ pub struct ModelProfileSpec {
     #[schemars(range(min = 1, max = 100_000_000))]
     pub context_tokens: i64,
     /// Memory that one replica needs for weights and KV cache, such as 512Mi.
-    #[schemars(regex(pattern = MEMORY))]
+    #[schemars(length(min = 1, max = MEMORY_LENGTH))]
+    #[x_kube(validation = is_memory())]
     pub memory: String,
     /// Models of one group stand in for each other: a move between them needs no requalification. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -97,7 +97,7 @@ pub struct GPUNodeStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Measurement {
-    /// What is known.
+    /// What is known of the device, or of the whole node.
     pub state: MeasurementState,
     /// Why it is not Measured, in one CamelCase word group such as UtilizationUnsupported.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -138,4 +138,7 @@ pub struct RolledBack {
     pub reason: String,
     /// How many times in a row a move to this target was rolled back.
     pub attempts: i32,
+    /// Whether that spends nothing of operations.maxMovesPerWeek: the move ended before any traffic was moved, or for a cause in the cluster. Absent: it spends one move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncounted: Option<bool>,
 }

@@ -1,6 +1,6 @@
 //! `InferencePlacementPolicy`: how decisions are governed.
 
-use crate::quantity::{DECIMAL, DURATION};
+use crate::quantity::{DECIMAL_LENGTH, DURATION_LENGTH, is_a_second, is_decimal, is_duration};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,18 +41,21 @@ pub struct InferencePlacementPolicySpec {
     pub min_savings_percent: i32,
     /// How long a workload stays on a target at least. Default: 30m.
     #[serde(default = "half_an_hour")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub min_dwell: String,
     /// How often a wish to move must be seen before it is followed.
     #[serde(default)]
     pub confirmation: ConfirmationSpec,
     /// How long traffic must have been observed before it replaces declared demand. Default: 1h.
     #[serde(default = "an_hour")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub min_observation: String,
     /// USD a month that hosting one workload costs in work. Default: 200.
     #[serde(default = "two_hundred")]
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
     pub operations_usd_per_month: String,
     /// Which costs of local targets are counted; the basis is named with every candidate.
     #[serde(default)]
@@ -69,34 +72,38 @@ pub struct InferencePlacementPolicySpec {
 }
 
 /// How often a wish to move must be seen before it is followed.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfirmationSpec {
     /// Evaluations in a row that must wish for the same target. Default: 3.
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 100))]
     pub count: i32,
-    /// Least time between two evaluations that count. Default: 1m.
+    /// Least time between two evaluations that count, at least a second. Default: 1m.
     #[serde(default = "a_minute")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration(), validation = is_a_second())]
     pub interval: String,
 }
 
 /// What a move costs, and within which time its saving must have paid for it.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SwitchingSpec {
     /// How long a new local replica is paid for before it serves. Default: 10m.
     #[serde(default = "ten_minutes")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub warm_up: String,
     /// USD that qualifying a workload for a model outside of its equivalence group costs, each time. Default: 0.
     #[serde(default = "nothing")]
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
     pub requalification_usd: String,
     /// Time within which the saving must make up for both. Default: 30d.
     #[serde(default = "thirty_days")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub pay_back: String,
 }
 

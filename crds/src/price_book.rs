@@ -1,6 +1,9 @@
 //! `InferencePriceBook`: prices with their source, age and provenance.
 
-use crate::quantity::{DECIMAL, DURATION};
+use crate::quantity::{
+    DECIMAL_LENGTH, DURATION_LENGTH, is_a_second, is_decimal, is_duration, is_one_at_least,
+    is_price,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -39,7 +42,8 @@ pub struct InferencePriceBookSpec {
     pub source: PriceSource,
     /// Age of the last successful read after which prices are stale and decisions hold. Default: 7d.
     #[serde(default = "a_week")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub stale_after: String,
     /// When a changed price is held back instead of believed.
     #[serde(default)]
@@ -84,14 +88,17 @@ pub struct PriceEntry {
     #[schemars(length(min = 1, max = 256))]
     pub model: String,
     /// USD for a million tokens of prompts.
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_price())]
     pub input_usd_per_million_tokens: String,
     /// USD for a million tokens of prompts that the prompt cache answers. Default: the input price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_price())]
     pub cached_input_usd_per_million_tokens: Option<String>,
     /// USD for a million tokens of answers.
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_price())]
     pub output_usd_per_million_tokens: String,
     /// Percent off every price for requests that go through the provider's batch interface; counted for demand.pattern Batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,21 +112,24 @@ pub struct PriceEntry {
 }
 
 /// Prices of whole requests whose prompt is longer than a threshold, in USD per million tokens.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ContextTierPrice {
     /// Prompts of more tokens than this are billed so.
     #[schemars(range(min = 0, max = 100_000_000))]
     pub above_input_tokens: i64,
     /// USD for a million tokens of prompts.
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_price())]
     pub input_usd_per_million_tokens: String,
     /// USD for a million tokens of prompts that the prompt cache answers. Default: the tier's input price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_price())]
     pub cached_input_usd_per_million_tokens: Option<String>,
     /// USD for a million tokens of answers.
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_price())]
     pub output_usd_per_million_tokens: String,
 }
 
@@ -148,7 +158,8 @@ pub struct HttpPrices {
     pub url: String,
     /// How often the document is fetched, at least every second. Default: 1h.
     #[serde(default = "an_hour")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration(), validation = is_a_second())]
     pub interval: String,
     /// Format of the document. Default: Weir.
     #[serde(default)]
@@ -180,16 +191,18 @@ pub enum PriceFormat {
 }
 
 /// When a changed price is held back instead of believed.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PriceGuard {
-    /// Ratio of new to old price, or old to new, above which a change is held. Default: 2.
+    /// Ratio of new to old price, or old to new, above which a change is held; at least 1. Default: 2.
     #[serde(default = "two")]
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal(), validation = is_one_at_least())]
     pub max_change_ratio: String,
     /// How long a held price must be seen, in at least two more fetches, before it is believed. Default: 24h.
     #[serde(default = "a_day")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub confirm_for: String,
 }
 

@@ -1,6 +1,6 @@
 //! `InferenceProvider`: a cloud model API, its terms and its models.
 
-use crate::quantity::DECIMAL;
+use crate::quantity::{DECIMAL_LENGTH, is_decimal};
 use crate::workload::NameRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -152,14 +152,15 @@ pub struct ProviderModel {
 }
 
 /// A score on a benchmark.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct QualityScore {
     /// Name of the benchmark, such as mmlu-pro.
     #[schemars(length(min = 1, max = 64))]
     pub benchmark: String,
     /// The score, a decimal such as 55 or 71.5.
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
     pub score: String,
     /// Where the score was published, for people who read the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]

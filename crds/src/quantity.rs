@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kube::core::Rule;
+
 /// Pattern of a cron schedule of five fields; the operator reads it in full.
 pub const CRON: &str = r"^[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}$";
 
@@ -17,6 +19,107 @@ pub const SHA256: &str = r"^[0-9a-f]{64}$";
 pub const MEMORY: &str = r"^[0-9]{1,12}(Ki|Mi|Gi|Ti|k|M|G|T)?$";
 /// Pattern of a resource count: whole, or thousandths with `m`.
 pub const COUNT: &str = r"^[0-9]{1,7}m?$";
+
+/// Longest text of a duration; a pattern of four parts has no more.
+pub const DURATION_LENGTH: u32 = 32;
+/// Longest text of a decimal amount.
+pub const DECIMAL_LENGTH: u32 = 16;
+/// Longest text of an amount of memory.
+pub const MEMORY_LENGTH: u32 = 14;
+/// Longest text of a resource count.
+pub const COUNT_LENGTH: u32 = 8;
+
+/// A rule that says in words what a pattern says in signs.
+fn matches(pattern: &str, message: &str) -> Rule {
+    // A backslash is an escape in CEL's own strings.
+    let pattern = pattern.replace('\\', r"\\");
+    Rule::new(format!("self.matches('{pattern}')")).message(message)
+}
+
+/// The schema's rule for a duration.
+pub fn is_duration() -> Rule {
+    matches(DURATION, "must be a duration such as 30s, 10m or 1h30m")
+}
+
+/// The schema's rule for a duration that is not shorter than a second.
+pub fn is_a_second() -> Rule {
+    let shorter = r"^(0*[0-9]{1,3}ms|0+(s|m|h|d))+$";
+    Rule::new(format!("!self.matches('{shorter}')")).message("must be at least 1s")
+}
+
+/// The schema's rule for a decimal number.
+pub fn is_decimal() -> Rule {
+    matches(
+        DECIMAL,
+        "must be a decimal number such as 12 or 0.35, with at most nine digits before the point and six after it",
+    )
+}
+
+/// The schema's rule for a number of at least 1.
+pub fn is_one_at_least() -> Rule {
+    Rule::new("!self.matches('^0+([.]|$)')").message("must be at least 1")
+}
+
+/// The schema's rule for a percentage.
+pub fn is_percent() -> Rule {
+    let pattern = r"^(0*[0-9]{1,2}([.][0-9]{1,6})?|0*100([.]0{1,6})?)$";
+    matches(
+        pattern,
+        "must be a percentage from 0 to 100 such as 1 or 0.5, with at most six digits after the point",
+    )
+}
+
+/// The schema's rule for a price.
+pub fn is_price() -> Rule {
+    matches(
+        DECIMAL,
+        "must be USD per million tokens such as 0.35, with at most six digits after the point: a price per token times 1000000",
+    )
+}
+
+/// The schema's rule for an amount of memory.
+pub fn is_memory() -> Rule {
+    matches(
+        MEMORY,
+        "must be an amount of memory in whole numbers such as 512Mi or 24Gi",
+    )
+}
+
+/// The schema's rule for a resource count that is not 0.
+pub fn is_count() -> Rule {
+    let pattern = r"^0*[1-9][0-9]{0,6}m?$";
+    matches(
+        pattern,
+        "must be a whole number of at least 1, or for cpu thousandths such as 250m",
+    )
+}
+
+/// The schema's rule for a DNS label.
+pub fn is_dns_label() -> Rule {
+    matches(
+        DNS_LABEL,
+        "must be lower-case letters, digits and -, at most 63, with a letter or digit at both ends",
+    )
+}
+
+/// The schema's rule for a cron schedule.
+pub fn is_cron() -> Rule {
+    matches(
+        CRON,
+        "must be five cron fields such as 0 2 * * 6: minute, hour, day of month, month, day of week",
+    )
+}
+
+/// The schema's rule for the name of a model in a URL's path.
+pub fn is_model_name() -> Rule {
+    let pattern = r"^[A-Za-z0-9]([A-Za-z0-9._:@+/-]*[A-Za-z0-9])?$";
+    Rule::new(format!(
+        "self.matches('{pattern}') && !self.contains('//') && !self.contains('/.')"
+    ))
+    .message(
+        "must be a name that a URL's path can carry: letters, digits and . _ - : @ + /, with a letter or digit at both ends, without // and /.",
+    )
+}
 
 /// Why a string is not the quantity it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

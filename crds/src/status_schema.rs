@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 
 use crate::text;
 
-/// Takes patterns, least lengths and defaults out of the status, and bounds every string of it.
+/// Takes patterns, rules of texts, least lengths and defaults out of the status, and bounds every string of it.
 pub(crate) fn without_rules(definition: &mut CustomResourceDefinition) {
     let versions = definition.spec.versions.iter_mut();
     let schemas =
@@ -32,6 +32,8 @@ fn relax(schema: &mut JSONSchemaProps) {
     let is_text = schema.type_.as_deref() == Some("string");
     if is_text && schema.format.is_none() && schema.enum_.is_none() {
         schema.max_length.get_or_insert(text::MOST as i64);
+        // Where a spec says in words what a pattern would say in signs.
+        schema.x_kubernetes_validations = None;
     }
     schema
         .properties

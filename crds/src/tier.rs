@@ -1,6 +1,8 @@
 //! `GPUTier`: a kind of access to accelerators (or CPUs), what it costs, and how much of it there is.
 
-use crate::quantity::{COUNT, DECIMAL, MEMORY};
+use crate::quantity::{
+    COUNT_LENGTH, DECIMAL_LENGTH, MEMORY_LENGTH, is_count, is_decimal, is_memory, is_one_at_least,
+};
 use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -42,7 +44,8 @@ use std::collections::BTreeMap;
     )
 )]
 #[x_kube(validation = Rule::new("self.sharing != 'CPU' || self.resource.name == 'cpu'").message("sharing CPU needs resource.name cpu"),
-         validation = Rule::new("self.sharing == 'CPU' || !self.resource.count.endsWith('m')").message("accelerators are counted whole: resource.count must not end in m"))]
+         validation = Rule::new("self.sharing == 'CPU' || !self.resource.count.endsWith('m')").message("accelerators are counted whole: resource.count must not end in m"),
+         validation = Rule::new("self.sharing != 'MIG' || self.resource.name != 'nvidia.com/gpu'").message("sharing MIG needs the resource of a slice such as nvidia.com/mig-1g.10gb: nvidia.com/gpu is a whole device, or any slice where nodes have one profile alone, which is sharing Exclusive"))]
 #[serde(rename_all = "camelCase")]
 pub struct GPUTierSpec {
     /// Labels that a node of this tier has.
@@ -57,7 +60,8 @@ pub struct GPUTierSpec {
     /// How a device is shared.
     pub sharing: Sharing,
     /// Memory for weights and KV cache that one replica gets, such as 24Gi.
-    #[schemars(regex(pattern = MEMORY))]
+    #[schemars(length(min = 1, max = MEMORY_LENGTH))]
+    #[x_kube(validation = is_memory())]
     pub memory: String,
     /// RuntimeClass of the engine pods, by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,14 +72,15 @@ pub struct GPUTierSpec {
 }
 
 /// What one replica takes of a node.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TierResource {
     /// Name of the extended resource, such as nvidia.com/gpu or nvidia.com/mig-1g.10gb, or cpu.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// How much of it one replica takes: a whole number, or for cpu also thousandths such as 250m.
-    #[schemars(regex(pattern = COUNT))]
+    #[schemars(length(min = 1, max = COUNT_LENGTH))]
+    #[x_kube(validation = is_count())]
     pub count: String,
 }
 
@@ -111,27 +116,30 @@ pub struct TierCost {
 }
 
 /// Hardware that was bought, by the replica.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnedCost {
     /// USD paid for what one replica takes, its share of the host included.
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
     pub purchase_usd: String,
     /// Months over which the purchase is written off.
     #[schemars(range(min = 1, max = 240))]
     pub amortization_months: i32,
     /// USD a month for maintenance, rack space and support of what one replica takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
     pub maintenance_usd_per_month: Option<String>,
 }
 
 /// Hardware that is paid by the hour.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RentedCost {
     /// USD an hour for what one replica takes.
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
     pub usd_per_hour: String,
     /// Whether the rent is paid for a term, used or not, as for a reservation; idle devices then cost what running them adds. Default: false.
     #[serde(default)]
@@ -139,18 +147,20 @@ pub struct RentedCost {
 }
 
 /// Electricity of what one replica takes.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PowerCost {
     /// USD for a kilowatt-hour.
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
     pub usd_per_kilowatt_hour: String,
     /// Watts that one replica draws while it serves.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub watts: i64,
-    /// Power usage effectiveness: power of the site over power of the devices. Default: 1.
+    /// Power usage effectiveness: power of the site over power of the devices, at least 1. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal(), validation = is_one_at_least())]
     pub pue: Option<String>,
 }
 

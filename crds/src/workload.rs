@@ -1,6 +1,9 @@
 //! `InferenceWorkload`: what an inference workload needs.
 
-use crate::quantity::{CRON, DECIMAL, DNS_LABEL, DURATION};
+use crate::quantity::{
+    DECIMAL_LENGTH, DURATION_LENGTH, is_a_second, is_cron, is_decimal, is_dns_label, is_duration,
+    is_model_name, is_percent,
+};
 use crate::workload_status::InferenceWorkloadStatus;
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use kube::{CustomResource, KubeSchema};
@@ -23,6 +26,7 @@ use std::collections::BTreeMap;
     cel,
     validation = Rule::new("size(self.metadata.name) <= 63").message("the name becomes a label: at most 63 characters"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Placement", type_ = "string", json_path = ".status.placement.location"),
     printcolumn(name = "Target", type_ = "string", json_path = ".status.placement.target"),
     printcolumn(name = "Tier", type_ = "string", json_path = ".status.placement.tier"),
@@ -50,6 +54,7 @@ pub struct InferenceWorkloadSpec {
     /// Name of the model in the OpenAI API, the `model` field of requests. Default: the object's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = is_model_name())]
     pub served_model_name: Option<String>,
     /// Where prompts and answers may go. An omitted block forbids every external target.
     #[serde(default)]
@@ -180,11 +185,12 @@ pub struct TokenQuantiles {
 }
 
 /// Latency that the workload needs.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Slo {
     /// Time to first token at the 95th percentile, such as 800ms.
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub ttft: String,
 }
 
@@ -221,14 +227,15 @@ pub enum Substitution {
 }
 
 /// A score on a benchmark.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MinQuality {
     /// Name of the benchmark, as profiles and providers spell it, such as mmlu-pro.
     #[schemars(length(min = 1, max = 64))]
     pub benchmark: String,
     /// Lowest score that will do, a decimal such as 55 or 71.5.
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
     pub score: String,
 }
 
@@ -239,9 +246,9 @@ pub struct Operations {
     /// Whether the team hosts models itself, and whether that counts as cost.
     #[serde(default)]
     pub self_hosting: SelfHosting,
-    /// Most moves between targets in seven days. Default: 2.
+    /// Most moves between targets in seven days. A move that ended before it moved any traffic, or for a cause in the cluster, spends none; a target that cannot serve is left all the same. Default: 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 10_000))]
+    #[schemars(range(min = 0, max = 1000))]
     pub max_moves_per_week: Option<i32>,
     /// When cost may move the workload. What may not serve, or cannot, is left at any time. Default: always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -249,14 +256,16 @@ pub struct Operations {
 }
 
 /// Times at which cost may move a workload.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MaintenanceWindow {
     /// When a window opens, as cron has it: minute, hour, day of month, month, day of week, such as 0 2 * * 6.
-    #[schemars(length(max = 128), regex(pattern = CRON))]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = is_cron())]
     pub schedule: String,
-    /// How long a window stays open, such as 4h. More than 0.
-    #[schemars(regex(pattern = DURATION))]
+    /// How long a window stays open, such as 4h; at least a second.
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration(), validation = is_a_second())]
     pub duration: String,
     /// Time zone of the schedule by its IANA name, such as Europe/Berlin. Default: UTC.
     #[serde(default = "utc")]
@@ -286,7 +295,8 @@ pub enum SelfHosting {
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     /// Name of the target, unique within the workload; part of the names of its Deployment and Service.
-    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = is_dns_label())]
     pub name: String,
     /// A model served on nodes of this cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -328,7 +338,8 @@ pub struct Scaling {
     pub max_replicas: i32,
     /// How long a target that no longer carries traffic keeps its replicas. Default: 15m.
     #[serde(default = "fifteen_minutes")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub idle_after: String,
 }
 
@@ -463,7 +474,7 @@ pub struct Traffic {
 }
 
 /// What happens when the local target is busy or asleep. Only feasible external targets are ever used.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Spillover {
     /// Whether requests go to an external target while the local queue is longer than `queueWait`. Once a day of hours is known, a local target is then costed and sized for the base of the work, with the external target's price for the rest (`status.decision.candidates[].overflow`).
@@ -471,7 +482,8 @@ pub struct Spillover {
     pub enabled: bool,
     /// Longest expected wait in the local queue. Default: 500ms.
     #[serde(default = "half_a_second")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub queue_wait: String,
     /// What happens to a request whose local target has no ready replica.
     #[serde(default)]
@@ -503,7 +515,7 @@ pub enum OnColdStart {
 }
 
 /// What happens when a target fails before its first byte.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Failover {
     /// Failures of a local target after which another target is tried. A paid target is left only after a failed connection or a whole 429 or 503 answer.
@@ -516,7 +528,8 @@ pub struct Failover {
     pub consecutive_failures: i32,
     /// How long a failing target is left out. Default: 30s.
     #[serde(default = "thirty_seconds")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub eject_for: String,
 }
 
@@ -565,16 +578,18 @@ pub enum FailoverTrigger {
 }
 
 /// How a move shifts traffic to its new target.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Canary {
-    /// Shares of the new target on the way to all of the traffic. Default: 5 percent for 10m.
+    /// Shares of the new target on the way to all of the traffic, each larger than the one before. Default: 5 percent for 10m.
     #[serde(default = "default_steps")]
     #[schemars(length(max = 10))]
+    #[x_kube(validation = Rule::new("self.map(step, step.weight).isSorted() && self.all(step, self.exists_one(other, other.weight == step.weight))").message("the weights of canary steps must rise from step to step"))]
     pub steps: Vec<CanaryStep>,
-    /// Share of failed requests on the new target above which the move is rolled back, in percent. Default: 1.
+    /// Share of failed requests on the new target above which the move is rolled back, in percent, at most 100. Default: 1.
     #[serde(default = "one_percent")]
-    #[schemars(regex(pattern = DECIMAL))]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_percent())]
     pub max_error_percent: String,
 }
 
@@ -599,24 +614,26 @@ impl Default for Canary {
 }
 
 /// One step of a move.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryStep {
     /// Share of the traffic that the new target gets in this step, in percent.
     #[schemars(range(min = 1, max = 99))]
     pub weight: i32,
     /// How long the step lasts after every gateway has it.
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub pause: String,
 }
 
 /// How a move leaves its old target.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Drain {
     /// How long requests that run on the old target may take to end before it is released. Default: 300s.
     #[serde(default = "five_minutes")]
-    #[schemars(regex(pattern = DURATION))]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
     pub timeout: String,
 }
 

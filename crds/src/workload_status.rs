@@ -3,7 +3,7 @@
 use crate::decision::{Decision, HistoryEntry};
 use crate::placement::Placement;
 use crate::usage::Usage;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,10 @@ pub struct InferenceWorkloadStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub history: Vec<HistoryEntry>,
+    /// When moves of the last seven days ended that the history no longer lists, the newest first; they count against operations.maxMovesPerWeek.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub earlier_moves: Vec<Time>,
     /// What the gateways have metered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,

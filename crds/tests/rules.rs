@@ -59,6 +59,20 @@ fn a_workload_that_breaks_no_rule_is_admitted() {
 #[case::both_sides("/spec/targets/0/external", json!({"providerRef": {"name": "p"}, "model": "x"}), "exactly one of local and external")]
 #[case::scaling_upside_down("/spec/targets/0/local/scaling", json!({"minReplicas": 3, "maxReplicas": 2}), "must not exceed maxReplicas")]
 #[case::long_name("/metadata/name", json!("n".repeat(64)), "at most 63")]
+#[case::minutes_by_their_name("/spec/targets/0/local/scaling", json!({"idleAfter": "15min"}), "must be a duration such as 30s, 10m or 1h30m")]
+#[case::a_number_without_a_unit("/spec/slo", json!({"ttft": "800"}), "must be a duration")]
+#[case::words("/spec/traffic", json!({"canary": {"steps": [{"weight": 5, "pause": "5 minutes"}]}}), "must be a duration")]
+#[case::a_window_of_nothing("/spec/operations", json!({"maintenanceWindow": {"schedule": "0 2 * * 6", "duration": "0h"}}), "at least 1s")]
+#[case::four_fields("/spec/operations", json!({"maintenanceWindow": {"schedule": "0 2 * *", "duration": "1h"}}), "five cron fields")]
+#[case::falling_canary("/spec/traffic", json!({"canary": {"steps": [{"weight": 50, "pause": "1m"}, {"weight": 20, "pause": "1m"}]}}), "must rise from step to step")]
+#[case::level_canary("/spec/traffic", json!({"canary": {"steps": [{"weight": 20, "pause": "1m"}, {"weight": 20, "pause": "1m"}]}}), "must rise from step to step")]
+#[case::more_errors_than_requests("/spec/traffic", json!({"canary": {"maxErrorPercent": "100.5"}}), "from 0 to 100")]
+#[case::a_score_in_words("/spec/capability", json!({"minQuality": {"benchmark": "mmlu", "score": "good"}}), "must be a decimal number")]
+#[case::a_name_with_a_space("/spec/servedModelName", json!("has space/slash"), "a URL's path can carry")]
+#[case::a_name_with_a_percent("/spec/servedModelName", json!("a%2Fb"), "a URL's path can carry")]
+#[case::a_name_that_climbs("/spec/servedModelName", json!("a/../b"), "a URL's path can carry")]
+#[case::a_name_with_nothing_between("/spec/servedModelName", json!("a//b"), "a URL's path can carry")]
+#[case::a_target_in_capitals("/spec/targets/0/name", json!("Local"), "lower-case letters")]
 fn a_workload_that_breaks_a_rule_is_refused(
     #[case] pointer: &str,
     #[case] value: Value,
@@ -66,6 +80,17 @@ fn a_workload_that_breaks_a_rule_is_refused(
 ) {
     let refused = refusal(with(workload(), pointer, value)).expect("refused");
     assert!(refused.contains(message), "{refused}");
+    assert!(!refused.contains('^'), "a pattern is no help: {refused}");
+}
+
+#[rstest]
+#[case::rising_canary("/spec/traffic", json!({"canary": {"steps": [{"weight": 5, "pause": "0s"}, {"weight": 20, "pause": "1h30m"}], "maxErrorPercent": "100"}}))]
+#[case::no_canary("/spec/traffic", json!({"canary": {"steps": [], "maxErrorPercent": "0.25"}}))]
+#[case::days("/spec/targets/0/local/scaling", json!({"idleAfter": "7d"}))]
+#[case::a_name_as_hubs_have_it("/spec/servedModelName", json!("meta-llama/Llama-3.1_8B:free"))]
+#[case::a_window("/spec/operations", json!({"maintenanceWindow": {"schedule": "0 2 * * 6", "duration": "4h"}}))]
+fn what_has_a_meaning_is_admitted(#[case] pointer: &str, #[case] value: Value) {
+    assert_eq!(refusal(with(workload(), pointer, value)), None);
 }
 
 #[rstest]
@@ -158,6 +183,13 @@ fn a_price_book_has_exactly_one_source(#[case] source: Value, #[case] admitted: 
 #[case("CPU", "nvidia.com/gpu", "1", json!({"rented": {"usdPerHour": "1"}}), false)]
 #[case("Exclusive", "nvidia.com/gpu", "250m", json!({"rented": {"usdPerHour": "1"}}), false)]
 #[case("Exclusive", "nvidia.com/gpu", "1", json!({}), false)]
+#[case("MIG", "nvidia.com/mig-1g.10gb", "1", json!({"rented": {"usdPerHour": "1"}}), true)]
+#[case("MIG", "nvidia.com/mig-1g.10gb", "0", json!({"rented": {"usdPerHour": "1"}}), false)]
+#[case("MIG", "nvidia.com/gpu", "1", json!({"rented": {"usdPerHour": "1"}}), false)]
+#[case("CPU", "cpu", "0m", json!({"rented": {"usdPerHour": "1"}}), false)]
+#[case("CPU", "cpu", "1", json!({"rented": {"usdPerHour": "$1"}}), false)]
+#[case("CPU", "cpu", "1", json!({"rented": {"usdPerHour": "1"}, "power": {"usdPerKilowattHour": "0.2", "watts": 10, "pue": "0.9"}}), false)]
+#[case("CPU", "cpu", "1", json!({"rented": {"usdPerHour": "1"}, "power": {"usdPerKilowattHour": "0.2", "watts": 10, "pue": "1.2"}}), true)]
 #[case("Exclusive", "nvidia.com/gpu", "1", json!({"rented": {"usdPerHour": "1"}, "owned": {"purchaseUsd": "1", "amortizationMonths": 1}}), false)]
 fn a_tier_is_consistent(
     #[case] sharing: &str,
@@ -172,6 +204,87 @@ fn a_tier_is_consistent(
     });
     let tier: GPUTier = serde_json::from_value(tier).expect("a tier");
     assert_eq!(tier.validate_cel().is_ok(), admitted);
+}
+
+/// Every property with a pattern or a rule that is asked for a value it refuses says what it wants in words.
+#[rstest]
+#[case::a_price_per_token("0.00000035", "USD per million tokens")]
+#[case::a_price_with_a_currency("$0.35", "USD per million tokens")]
+#[case::an_exponent("1e-6", "USD per million tokens")]
+fn a_price_that_cannot_be_read_is_refused_in_words(#[case] price: &str, #[case] words: &str) {
+    let entry = |input: &str| json!({"model": "x", "inputUsdPerMillionTokens": input, "outputUsdPerMillionTokens": "2"});
+    let book = |entry: Value| {
+        let book = json!({
+            "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferencePriceBook", "metadata": {"name": "b"},
+            "spec": {"source": {"inline": {"entries": [entry]}}},
+        });
+        let book: InferencePriceBook = serde_json::from_value(book).expect("a book");
+        book.validate_cel().map_err(|refused| refused.to_string())
+    };
+    assert_eq!(book(entry("0.35")), Ok(()));
+    let refused = book(entry(price)).expect_err("refused");
+    assert!(refused.contains(words), "{refused}");
+    let mut tiered = entry("0.35");
+    tiered["contextTiers"] = json!([{"aboveInputTokens": 1, "inputUsdPerMillionTokens": price, "outputUsdPerMillionTokens": "2"}]);
+    assert!(book(tiered).is_err());
+}
+
+#[rstest]
+#[case(json!({"interval": "0s"}), json!({}), "at least 1s")]
+#[case(json!({"interval": "900ms"}), json!({}), "at least 1s")]
+#[case(json!({"interval": "1 hour"}), json!({}), "must be a duration")]
+#[case(json!({}), json!({"maxChangeRatio": "0.5"}), "at least 1")]
+fn what_would_be_corrected_in_silence_is_refused(
+    #[case] http: Value,
+    #[case] guard: Value,
+    #[case] words: &str,
+) {
+    let mut source = json!({"url": "https://prices.example.com/p.json"});
+    for (key, value) in http.as_object().expect("fields") {
+        source[key] = value.clone();
+    }
+    let book = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferencePriceBook", "metadata": {"name": "b"},
+        "spec": {"source": {"http": source}, "guard": guard},
+    });
+    let book: InferencePriceBook = serde_json::from_value(book).expect("a book");
+    let refused = book.validate_cel().expect_err("refused").to_string();
+    assert!(refused.contains(words), "{refused}");
+}
+
+#[rstest]
+#[case("1s", true)]
+#[case("1m0s", true)]
+#[case("1500ms", true)]
+#[case("0s", false)]
+#[case("0m0s", false)]
+#[case("999ms", false)]
+fn evaluations_are_a_second_apart_at_least(#[case] interval: &str, #[case] admitted: bool) {
+    let policy = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferencePlacementPolicy", "metadata": {"name": "p"},
+        "spec": {"confirmation": {"interval": interval}},
+    });
+    let policy: InferencePlacementPolicy = serde_json::from_value(policy).expect("a policy");
+    assert_eq!(policy.validate_cel().is_ok(), admitted, "{interval}");
+}
+
+/// The rules and the parsers agree: what the schema admits can be read.
+#[rstest]
+#[case("1h30m")]
+#[case("1d2h3m4s")]
+#[case("15min")]
+#[case("1h 30m")]
+#[case("")]
+#[case("h")]
+#[case("0s")]
+fn a_duration_is_admitted_where_it_can_be_read(#[case] text: &str) {
+    let object = with(workload(), "/spec/slo", json!({"ttft": text}));
+    let admitted = refusal(object).is_none();
+    assert_eq!(
+        admitted,
+        weir_crds::quantity::duration(text).is_ok(),
+        "{text}"
+    );
 }
 
 #[rstest]

@@ -33,6 +33,8 @@ pub struct Telemetry {
 }
 
 struct Inner {
+    /// When this replica began to listen.
+    since: Timestamp,
     state: Mutex<State>,
     changes: streams::Sender,
     metrics: Arc<Metrics>,
@@ -47,8 +49,14 @@ struct State {
 impl Telemetry {
     /// Knows nothing yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self::listening_since(metrics, Timestamp::now())
+    }
+
+    /// The same, listening since an earlier moment.
+    pub fn listening_since(metrics: Arc<Metrics>, since: Timestamp) -> Self {
         Self {
             inner: Arc::new(Inner {
+                since,
                 state: Mutex::default(),
                 changes: streams::Sender::new(),
                 metrics,
@@ -101,6 +109,13 @@ impl Telemetry {
         self.state()
             .gateways
             .acknowledged(plane, uid, (generation, step), true)
+    }
+
+    /// Since when every ready gateway of the plane could have been heard: since this replica listens, or since the last of
+    /// those that are not heard became ready.
+    pub fn hearing_since(&self, plane: Plane) -> Timestamp {
+        let unheard = self.state().gateways.unheard_since(plane);
+        unheard.map_or(self.inner.since, |at| at.max(self.inner.since))
     }
 
     /// What the gateways counted for a target since this step was in force, over all pods and their restarts.

@@ -200,7 +200,7 @@ impl Pass<'_> {
             endpoint: &endpoint,
             client_key: &client_key,
             usage: usage.as_ref(),
-            held_until: advance.held_until,
+            held: advance.held.as_ref(),
         });
         self.publish(&facts.workload, &next, &advance).await?;
         self.record_demand().await;
@@ -239,7 +239,7 @@ impl Pass<'_> {
         let mut workload = (*self.facts.workload).clone();
         if let Some(entry) = &advance.history {
             let mut with_entry = workload.status.clone().unwrap_or_default();
-            with_entry.history = status::with_entry(&with_entry.history, entry);
+            status::add_entry(&mut with_entry, entry);
             workload = status::write_status(client, &workload, &with_entry).await?;
             self.remember(&workload);
         }
@@ -355,7 +355,7 @@ impl Pass<'_> {
             endpoint: &endpoint,
             client_key: &client_key,
             usage: usage.as_ref(),
-            held_until: None,
+            held: None,
         });
         self.publish(&self.facts.workload, &next, &Advance::default())
             .await?;
@@ -404,6 +404,10 @@ impl Pass<'_> {
             decision.next_evaluation,
             usage,
             after_step(moves::ACK_TIMEOUT),
+            Some(moves::after(
+                self.facts.traffic.hearing_since,
+                moves::HEARING_TIMEOUT,
+            )),
             self.demand_due(),
         ];
         let earliest = deadlines

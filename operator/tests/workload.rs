@@ -24,3 +24,5 @@ mod quiet;
 mod refusals;
 #[path = "workload/rivals.rs"]
 mod rivals;
+#[path = "workload/upgrades.rs"]
+mod upgrades;

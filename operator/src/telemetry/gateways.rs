@@ -174,6 +174,15 @@ impl Gateways {
         Acknowledged::Waiting(waiting)
     }
 
+    /// When the last of the ready gateways of the plane that are not heard became ready.
+    pub fn unheard_since(&self, plane: Plane) -> Option<Timestamp> {
+        let unheard = self
+            .pods
+            .values()
+            .filter(|pod| pod.plane == plane && pod.ready && pod.live().is_none());
+        unheard.filter_map(|pod| pod.ready_since).max()
+    }
+
     /// Ready gateways of the plane that say they have no engine of this target, by name. One that is not heard, or does
     /// not say, speaks against nothing.
     pub fn without_engine(&self, plane: Plane, uid: &str, target: &str) -> Vec<String> {

@@ -287,6 +287,7 @@ fn traffic(
         settled: telemetry
             .acknowledged_by_all_pods(plane, uid, generation, step)
             .into(),
+        hearing_since: telemetry.hearing_since(plane),
         demand: hourly.or_else(|| telemetry.demand(uid, now)),
         hours,
         usage: usage(context, workload, uid),

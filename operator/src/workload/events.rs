@@ -92,16 +92,35 @@ pub fn of_transition(transition: &Transition, decision: Option<&Decision>) -> To
     }
 }
 
-/// What a change of status is told as: holds, residency, waiting, loading.
+/// What a change of status is told as: refusals, holds, residency, waiting, loading.
 pub fn of_status(
     before: Option<&InferenceWorkloadStatus>,
     after: &InferenceWorkloadStatus,
 ) -> Vec<Told> {
-    let mut told = Vec::new();
+    let mut told = refused(before, after);
     told.extend(held(before, after));
     told.extend(residency(before, after));
     told.extend(local(before, after));
     told
+}
+
+/// A spec that cannot be acted on, and objects that it refers to and that are not there or not as they should be: whoever
+/// wrote it must hear of that, also where another target serves.
+fn refused(before: Option<&InferenceWorkloadStatus>, after: &InferenceWorkloadStatus) -> Vec<Told> {
+    let failing = |status: &InferenceWorkloadStatus, type_: &str| {
+        let mut conditions = status.conditions.iter();
+        let found = conditions.find(|each| each.type_ == type_ && each.status == "False");
+        found.map(|found| (found.reason.clone(), found.message.clone()))
+    };
+    let fresh = |type_: &str| {
+        let now = failing(after, type_)?;
+        let known = before.and_then(|before| failing(before, type_));
+        (known.as_ref() != Some(&now)).then_some(now)
+    };
+    let invalid = fresh(types::ACCEPTED).map(|(_, message)| warning("InvalidSpec", message));
+    let unresolved = fresh(types::RESOLVED_REFS)
+        .map(|(reason, message)| warning("ReferencesUnresolved", format!("{reason}: {message}")));
+    invalid.into_iter().chain(unresolved).collect()
 }
 
 fn held(before: Option<&InferenceWorkloadStatus>, after: &InferenceWorkloadStatus) -> Option<Told> {
@@ -212,6 +231,25 @@ mod tests {
             "time": "2026-01-01T00:00:00Z", "inputs": {}, "candidates": [],
         });
         serde_json::from_value(json!({"decision": decision})).expect("a status")
+    }
+
+    fn with_condition(type_: &str, status: &str, message: &str) -> InferenceWorkloadStatus {
+        let condition = json!({"type": type_, "status": status, "reason": "TierNotFound", "message": message,
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(json!({"conditions": [condition]})).expect("a status")
+    }
+
+    #[test]
+    fn a_tier_that_does_not_exist_is_a_warning_although_another_target_serves() {
+        let missing = || with_condition("ResolvedRefs", "False", "GPUTier h100 does not exist");
+        let told = of_status(None, &missing());
+        let warned = (told[0].warning, told[0].message.as_str());
+        assert_eq!(warned, (true, "TierNotFound: GPUTier h100 does not exist"));
+        assert_eq!(of_status(Some(&missing()), &missing()), []);
+        let found = with_condition("ResolvedRefs", "True", "everything exists");
+        assert_eq!(of_status(Some(&missing()), &found), []);
+        let invalid = with_condition("Accepted", "False", "no such time zone");
+        assert_eq!(of_status(Some(&found), &invalid).len(), 1);
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct Traffic {
     pub acknowledged: Acknowledgement,
     /// Whether every gateway has it, unready and terminating ones among them.
     pub settled: Acknowledgement,
+    /// Since when every ready gateway could have been heard.
+    pub hearing_since: Timestamp,
     /// By target.
     pub targets: BTreeMap<String, TargetTraffic>,
     /// Demand as far as it was metered.
@@ -85,6 +87,7 @@ impl Traffic {
         Self {
             acknowledged: Acknowledgement::All,
             settled: Acknowledgement::All,
+            hearing_since: Timestamp::MIN,
             targets: BTreeMap::new(),
             demand: None,
             hours: Arc::default(),

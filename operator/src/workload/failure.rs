@@ -96,6 +96,20 @@ impl Reason {
         )
     }
 
+    /// Whether its pods have no node: they hold no device, and can stand until the cause is gone.
+    pub fn without_node(self) -> bool {
+        matches!(
+            self,
+            Self::QuotaExceeded
+                | Self::PodSecurityDenied
+                | Self::PodRefused
+                | Self::ClaimMissing
+                | Self::ClaimPending
+                | Self::NoNodeForTier
+                | Self::Unschedulable
+        )
+    }
+
     /// Whether the engine reported it after it was started.
     pub fn is_load_failure(self) -> bool {
         matches!(
@@ -146,6 +160,8 @@ pub fn as_failure(diagnosis: &(Reason, String)) -> Failure {
         reason: reason.as_str().to_owned(),
         message: message.clone(),
         lasting: reason.lasting(),
+        without_node: reason.without_node(),
+        of_engine: reason.is_load_failure(),
     }
 }
 

@@ -7,6 +7,7 @@
 mod compose;
 mod going_back;
 mod observed;
+mod retry;
 mod steady;
 mod under_way;
 
@@ -21,10 +22,13 @@ pub use observed::{
     Acknowledgement, Failure, Observed, Rules, TargetObserved, TargetRules, Usable, Wish,
     WishedTarget,
 };
-pub(super) use steady::rolled_back_until;
+pub(super) use retry::rolled_back_until;
 
 /// How long gateways may take to acknowledge a step before that is reported.
 pub const ACK_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
+/// How long a gateway that became ready, or an operator that began to lead, may take until they hear each other: what was
+/// acknowledged before is not doubted meanwhile, and nothing is released.
+pub const HEARING_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 /// How long a new target may take until it is ready.
 pub const PREPARE_TIMEOUT: SignedDuration = SignedDuration::from_mins(20);
 /// How long a failure of a new target may last before its move is given up.
@@ -79,8 +83,17 @@ pub struct Advance {
     pub history: Option<HistoryEntry>,
     /// When time alone may bring the next step.
     pub deadline: Option<Timestamp>,
-    /// A wish to move waits because the target was rolled back a short time ago.
-    pub held_until: Option<Timestamp>,
+    /// A wish to move waits for a target that was rolled back.
+    pub held: Option<Held>,
+}
+
+/// Why a wish to move waits for a target that was rolled back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Until when; `None` while the cause stands.
+    pub until: Option<Timestamp>,
+    /// Why, in words.
+    pub message: String,
 }
 
 /// What happens to a placement.

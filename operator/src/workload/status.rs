@@ -11,19 +11,23 @@ use weir_crds::decision::{Decision, HistoryEntry};
 use weir_crds::placement::{Phase, Placement};
 use weir_crds::usage::Usage;
 use weir_crds::workload_status::{ClientKey, Endpoint};
-use weir_crds::{InferenceWorkload, InferenceWorkloadStatus, names};
+use weir_crds::{InferenceWorkload, InferenceWorkloadStatus, names, text};
 
 use super::apply::ChildProblems;
 use super::decide;
 use super::facts::Facts;
+use super::moves::Held;
 use super::observe::Observation;
-use super::validate::{SpecError, Validated};
+use super::validate::{self, SpecError, Validated};
 
 pub use conditions::conditions;
 
 /// Usage is written at most this often.
 pub const USAGE_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 const MOST_HISTORY: usize = 10;
+/// As many as `operations.maxMovesPerWeek` may be, with those of the history.
+const MOST_EARLIER_MOVES: usize = 1000 - MOST_HISTORY;
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Why status could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +70,8 @@ pub struct View<'a> {
     pub client_key: &'a ClientKey,
     /// What was metered over the object's life.
     pub usage: Option<&'a Usage>,
-    /// A wish to move waits because the target was rolled back a short time ago.
-    pub held_until: Option<Timestamp>,
+    /// A wish to move waits for a target that was rolled back.
+    pub held: Option<&'a Held>,
 }
 
 /// The whole status but for the placement, which is written apart.
@@ -82,6 +86,7 @@ pub fn render(view: View<'_>) -> InferenceWorkloadStatus {
         client_key: Some(view.client_key.clone()),
         placement: None,
         history: history(view, &previous, decision.as_ref()),
+        earlier_moves: previous.earlier_moves,
         decision,
         usage: usage(previous.usage.as_ref(), view.usage, view.facts.now),
         conditions,
@@ -95,9 +100,10 @@ fn decision(view: View<'_>, previous: Option<&Decision>) -> Option<Decision> {
     };
     let mut rendered = decide::render(decided, previous, view.facts.now);
     rendered.split = view.split.map(decide::render_split);
-    if let Some(until) = view.held_until {
+    if let Some(held) = view.held {
         rendered.outcome = "Hold".to_owned();
-        rendered.hold_until = Some(whole_seconds(until));
+        rendered.hold_until = held.until.map(whole_seconds);
+        rendered.message = text::bounded(format!("{}; held: {}", rendered.message, held.message));
     }
     match previous {
         Some(previous) if decide::same(previous, &rendered) => Some(previous.clone()),
@@ -125,17 +131,29 @@ fn history(
                 .filter(|decision| decision.id == placement.decision_id)
                 .map_or("Placed", |decision| &decision.reason)
                 .to_owned(),
+            uncounted: None,
         }],
     }
 }
 
-/// The history with one more entry.
-pub fn with_entry(history: &[HistoryEntry], entry: &HistoryEntry) -> Vec<HistoryEntry> {
-    std::iter::once(entry)
-        .chain(history)
-        .take(MOST_HISTORY)
-        .cloned()
-        .collect()
+/// Puts the end of a move into the history. What counts of the week and has no place there any more stays as a time.
+pub fn add_entry(status: &mut InferenceWorkloadStatus, entry: &HistoryEntry) {
+    status.history.insert(0, entry.clone());
+    let dropped = status
+        .history
+        .drain(MOST_HISTORY.min(status.history.len())..);
+    let dropped: Vec<Time> = dropped
+        .filter(validate::counts)
+        .map(|dropped| dropped.time)
+        .collect();
+    let of_the_week = |at: &Time| entry.time.0.duration_since(at.0) < WEEK;
+    let earlier = dropped
+        .into_iter()
+        .chain(std::mem::take(&mut status.earlier_moves));
+    status.earlier_moves = earlier
+        .filter(of_the_week)
+        .take(MOST_EARLIER_MOVES)
+        .collect();
 }
 
 /// The figures in status, until new ones are due.
@@ -209,6 +227,9 @@ pub fn usage_base(status: Option<&Usage>, metered: &Usage) -> Usage {
 fn whole_seconds(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
+
+#[cfg(test)]
+mod tests;
 
 /// Writes `status.placement` upon the version of the workload that it was worked out from: a later one refuses it.
 ///

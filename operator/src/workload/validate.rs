@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use weir_crds::InferenceWorkload;
+use weir_crds::decision::HistoryEntry;
 use weir_crds::placement::{Phase, Placement};
 use weir_crds::quantity::{self, QuantityError};
 use weir_crds::workload::{
@@ -344,22 +345,22 @@ fn held(facts: &Facts, placement: &Placement) -> BTreeMap<String, u32> {
     held
 }
 
-/// When moves ended, those that returned among them; the first placement is none.
+/// When moves ended that count, those that returned among them.
 pub(super) fn moves(workload: &InferenceWorkload) -> BTreeSet<Timestamp> {
     let Some(status) = &workload.status else {
         return BTreeSet::new();
     };
-    let ended = status
-        .history
-        .iter()
-        .filter(|entry| entry.from.is_some())
-        .map(|entry| entry.time.0);
-    let rolled_back = status
-        .placement
-        .iter()
-        .filter_map(|placement| placement.rolled_back.as_ref())
-        .map(|rolled_back| rolled_back.time.0);
-    ended.chain(rolled_back).collect()
+    let ended = status.history.iter().filter(|entry| counts(entry));
+    let ended = ended.map(|entry| &entry.time);
+    ended
+        .chain(&status.earlier_moves)
+        .map(|time| time.0)
+        .collect()
+}
+
+/// Whether an entry of the history is a move that counts against the week's: the first placement is none.
+pub(super) fn counts(entry: &HistoryEntry) -> bool {
+    entry.from.is_some() && entry.uncounted != Some(true)
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ pub struct Gateways {
     pub errors_on: Mutex<Option<String>>,
     /// None are there when an operator starts.
     pub absent: AtomicBool,
+    /// For how many hours an operator that starts has listened to them.
+    pub hours_listened: AtomicI64,
     /// For how many hours their processes say that they run; 0: they do not say.
     pub hours_up: AtomicI64,
     /// How often they look; 0: every 20 ms.
@@ -204,7 +206,9 @@ impl Cluster {
         let settings = self.settings.clone();
         let (stores, mut tasks) = Stores::start(&client, "weir-system", &metrics);
         stores.wait_ready().await;
-        let telemetry = Telemetry::new(Arc::clone(&metrics));
+        let listened = self.gateways.hours_listened.load(Ordering::Relaxed);
+        let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(listened);
+        let telemetry = Telemetry::listening_since(Arc::clone(&metrics), since);
         let context = Context {
             budget: Budget::start(10_000, 10_000, Arc::clone(&metrics)),
             clock,

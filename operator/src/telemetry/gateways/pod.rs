@@ -18,6 +18,8 @@ pub(super) struct GatewayPod {
     pub name: String,
     /// Takes new requests.
     pub ready: bool,
+    /// When it last became ready, or ceased to be.
+    pub ready_since: Option<Timestamp>,
     /// May still have requests: its process was started and has not ended.
     pub serving: bool,
     pub connected: bool,
@@ -101,16 +103,15 @@ pub(super) fn describe(pod: &Pod) -> Option<(String, GatewayPod)> {
     let process_start = starts
         .collect::<Option<Vec<i64>>>()
         .and_then(|all| all.into_iter().max());
-    let condition = status
-        .conditions
-        .iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True");
+    let mut conditions = status.conditions.iter().flatten();
+    let condition = conditions.find(|c| c.type_ == "Ready");
+    let ready = condition.is_some_and(|c| c.status == "True");
     let serving = started && !ended && !between_restarts;
     let gateway = GatewayPod {
         plane,
         name: pod.name_any(),
-        ready: condition && serving && pod.metadata.deletion_timestamp.is_none(),
+        ready: ready && serving && pod.metadata.deletion_timestamp.is_none(),
+        ready_since: condition.and_then(|c| Some(c.last_transition_time.as_ref()?.0)),
         serving,
         connected: false,
         started: process_start,

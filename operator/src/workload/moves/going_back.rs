@@ -12,6 +12,17 @@ pub const ROLLED_BACK: &str = "RolledBack";
 /// `HistoryEntry::reason` of a move that returned because something else was decided.
 pub const ABANDONED: &str = "Abandoned";
 
+/// Why a move is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Blame {
+    /// The reason, in one CamelCase word group.
+    pub reason: String,
+    /// It moved no traffic, or the cause lies in the cluster: that spends no move.
+    pub uncounted: bool,
+    /// A replica stands until the cause is gone: it holds no device meanwhile.
+    pub watch: bool,
+}
+
 /// The old target has all of the traffic again; requests on the new one end.
 pub(super) fn rolling_back(view: View<'_>, previous: &Placement) -> Advance {
     let Some(ongoing) = &previous.r#move else {
@@ -22,19 +33,15 @@ pub(super) fn rolling_back(view: View<'_>, previous: &Placement) -> Advance {
         Drained::Completely => false,
         Drained::TimedOut => true,
     };
-    let failed = previous.rolled_back.as_ref().is_some_and(|rolled_back| {
+    let failed = previous.rolled_back.as_ref().filter(|rolled_back| {
         rolled_back.target == ongoing.to && rolled_back.time.0 >= ongoing.started.0
     });
-    let reason = if failed { ROLLED_BACK } else { ABANDONED };
+    let reason = failed.map_or(ABANDONED, |_| ROLLED_BACK);
+    let uncounted = failed.is_some_and(|rolled_back| rolled_back.uncounted == Some(true));
     let mut draft = settled_on_old(view, previous, ongoing);
     draft.rolled_back = previous.rolled_back.clone();
-    let (history, _) = recorded(
-        view,
-        previous,
-        ongoing,
-        (&ongoing.to, &ongoing.from),
-        reason,
-    );
+    let way = (ongoing.to.as_str(), ongoing.from.as_str());
+    let (history, _) = recorded(view, previous, ongoing, way, (reason, uncounted));
     Advance {
         placement: Some(compose(&view, previous, draft)),
         transitions: vec![drain_ended(&ongoing.to, timed_out)],
@@ -48,7 +55,7 @@ pub(super) fn go_back(
     view: View<'_>,
     previous: &Placement,
     ongoing: &MoveInProgress,
-    failure: Option<&str>,
+    failure: Option<&Blame>,
 ) -> Advance {
     let mut draft = Draft::keep(previous);
     draft.phase = Phase::RollingBack;
@@ -59,8 +66,8 @@ pub(super) fn go_back(
         acknowledged: None,
         ..ongoing.clone()
     });
-    if let Some(reason) = failure {
-        draft.rolled_back = Some(blame(view, previous, ongoing, reason));
+    if let Some(blame) = failure {
+        draft.rolled_back = Some(rolled_back(view, previous, ongoing, blame));
     }
     Advance {
         placement: Some(compose(&view, previous, draft)),
@@ -74,7 +81,7 @@ pub(super) fn end_unprepared(
     view: View<'_>,
     previous: &Placement,
     ongoing: &MoveInProgress,
-    failure: Option<&str>,
+    failure: Option<&Blame>,
 ) -> Advance {
     let mut draft = settled_on_old(view, previous, ongoing);
     let reason = if failure.is_some() {
@@ -82,17 +89,20 @@ pub(super) fn end_unprepared(
     } else {
         ABANDONED
     };
-    let (history, at) = recorded(
-        view,
-        previous,
-        ongoing,
-        (&ongoing.to, &ongoing.from),
-        reason,
-    );
-    if let Some(failure) = failure {
-        let mut rolled_back = blame(view, previous, ongoing, failure);
+    let way = (ongoing.to.as_str(), ongoing.from.as_str());
+    let uncounted = failure.is_some_and(|blame| blame.uncounted);
+    let (history, at) = recorded(view, previous, ongoing, way, (reason, uncounted));
+    if let Some(blame) = failure {
+        let mut rolled_back = rolled_back(view, previous, ongoing, blame);
         rolled_back.time = at;
         draft.rolled_back = Some(rolled_back);
+        let least = view
+            .rules
+            .target(&ongoing.to)
+            .map(|rules| rules.min_replicas);
+        if let Some(least) = least.filter(|_| blame.watch && !view.rules.suspend) {
+            draft.replicas = vec![(ongoing.to.clone(), least.max(1))];
+        }
     }
     Advance {
         placement: Some(compose(&view, previous, draft)),
@@ -102,23 +112,23 @@ pub(super) fn end_unprepared(
     }
 }
 
-fn given_up(ongoing: &MoveInProgress, failure: Option<&str>) -> Transition {
+fn given_up(ongoing: &MoveInProgress, failure: Option<&Blame>) -> Transition {
     let (from, to) = (ongoing.from.clone(), ongoing.to.clone());
     match failure {
-        Some(reason) => Transition::RolledBack {
+        Some(blame) => Transition::RolledBack {
             from,
             to,
-            reason: reason.to_owned(),
+            reason: blame.reason.clone(),
         },
         None => Transition::Abandoned { from, to },
     }
 }
 
-fn blame(
+fn rolled_back(
     view: View<'_>,
     previous: &Placement,
     ongoing: &MoveInProgress,
-    reason: &str,
+    blame: &Blame,
 ) -> RolledBack {
     let before = previous
         .rolled_back
@@ -128,8 +138,9 @@ fn blame(
     RolledBack {
         target: ongoing.to.clone(),
         time: whole_seconds(view.now),
-        reason: text::bounded(reason),
+        reason: text::bounded(&blame.reason),
         attempts: before.saturating_add(1),
+        uncounted: blame.uncounted.then_some(true),
     }
 }
 

@@ -160,4 +160,8 @@ pub struct Failure {
     pub message: String,
     /// Waiting alone does not help.
     pub lasting: bool,
+    /// Its pods have no node: they hold no device, and can stand until the cause is gone.
+    pub without_node: bool,
+    /// The engine reported it after it was started.
+    pub of_engine: bool,
 }

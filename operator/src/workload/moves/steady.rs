@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use weir_crds::placement::{Location, MoveInProgress, Phase, Placement, TargetWeight};
 
 use super::compose::{Draft, compose, ordered, weights, whole_seconds};
-use super::{Advance, Transition, View, after, location, roll_back_pause};
-use crate::clock::Witnessed;
+use super::{Advance, Transition, View, after, location, retry};
 
 /// How often a target that could sleep but for its requests is looked at again.
 const LOOK_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
@@ -142,12 +141,10 @@ pub(super) fn steady(view: View<'_>, previous: &Placement) -> Advance {
     let Some(to) = elsewhere else {
         return refresh(view, previous);
     };
-    let rolled_back = rolled_back_until(view.witnessed, previous, to);
-    let held_until = rolled_back.max(view.not_before);
-    if let Some(until) = held_until.filter(|until| *until > view.now) {
+    if let Some(held) = retry::held(&view, previous, to) {
         let mut advance = refresh(view, previous);
-        advance.held_until = Some(until);
-        advance.deadline = earliest(advance.deadline, Some(until));
+        advance.deadline = earliest(advance.deadline, held.until);
+        advance.held = Some(held);
         return advance;
     }
     let mut draft = Draft::keep(previous);
@@ -173,17 +170,6 @@ pub(super) fn steady(view: View<'_>, previous: &Placement) -> Advance {
     }
 }
 
-/// Until when a target that was rolled back is left alone.
-pub(in crate::workload) fn rolled_back_until(
-    witnessed: &Witnessed,
-    previous: &Placement,
-    to: &str,
-) -> Option<Timestamp> {
-    let rolled_back = previous.rolled_back.as_ref()?;
-    let since = witnessed.since(rolled_back.time.0);
-    (rolled_back.target == to).then(|| after(since, roll_back_pause(rolled_back.attempts)))
-}
-
 fn refresh(view: View<'_>, previous: &Placement) -> Advance {
     let mut draft = Draft::keep(previous);
     draft.shares = vec![(previous.target.clone(), 100)];
@@ -202,7 +188,7 @@ fn refresh(view: View<'_>, previous: &Placement) -> Advance {
 fn sleep_and_wake(view: View<'_>, previous: &Placement, draft: &mut Draft, advance: &mut Advance) {
     for target in &view.rules.targets {
         let idle = target.name != previous.target && view.wish.allows(&target.name);
-        if target.location != Location::Local || !idle {
+        if target.location != Location::Local || !idle || is_watched(view, previous, &target.name) {
             continue;
         }
         let before = ordered(previous, &target.name).unwrap_or(0);
@@ -236,6 +222,12 @@ fn sleep_and_wake(view: View<'_>, previous: &Placement, draft: &mut Draft, advan
             }
         }
     }
+}
+
+/// Whether a replica stands there for the cause of a roll-back, while the target is still wished for.
+fn is_watched(view: View<'_>, previous: &Placement, target: &str) -> bool {
+    let wished = view.wish.moves && view.wish.target.as_deref() == Some(target);
+    wished && retry::watched(&view, previous, target).is_some()
 }
 
 fn before_now(now: Timestamp, duration: jiff::SignedDuration) -> Timestamp {

@@ -1,6 +1,7 @@
 //! The state machine step by step, and over histories that chance writes.
 
 mod histories;
+mod retries;
 mod steps;
 
 use std::collections::BTreeMap;

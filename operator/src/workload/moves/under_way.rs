@@ -6,7 +6,7 @@ use weir_crds::decision::HistoryEntry;
 use weir_crds::placement::{Location, MoveInProgress, Phase, Placement};
 
 use super::compose::{Draft, compose, whole_seconds, whole_seconds_up};
-use super::going_back::{end_unprepared, go_back};
+use super::going_back::{Blame, end_unprepared, go_back};
 use super::steady::earliest;
 use super::{
     ACK_TIMEOUT, Acknowledgement, Advance, DRAIN_SETTLE, MIN_REQUESTS, PREPARE_FAILURE_GRACE,
@@ -42,9 +42,21 @@ pub(super) fn preparing(view: View<'_>, previous: &Placement) -> Advance {
     let failure_counts = view.after(started, PREPARE_FAILURE_GRACE);
     match lasting {
         Some(failure) if view.now >= failure_counts => {
-            end_unprepared(view, previous, ongoing, Some(&failure.reason))
+            let blame = Blame {
+                reason: failure.reason,
+                uncounted: true,
+                watch: failure.without_node,
+            };
+            end_unprepared(view, previous, ongoing, Some(&blame))
         }
-        _ if view.now >= give_up => end_unprepared(view, previous, ongoing, Some("NotReadyInTime")),
+        _ if view.now >= give_up => {
+            let blame = Blame {
+                reason: "NotReadyInTime".to_owned(),
+                uncounted: true,
+                watch: false,
+            };
+            end_unprepared(view, previous, ongoing, Some(&blame))
+        }
         Some(_) => stay(view, previous, Some(failure_counts)),
         None => stay(view, previous, Some(give_up)),
     }
@@ -59,8 +71,8 @@ pub(super) fn canary(view: View<'_>, previous: &Placement) -> Advance {
     if view.wish.target.as_ref() != Some(&ongoing.to) && may_return {
         return go_back(view, previous, ongoing, None);
     }
-    if let Some(reason) = regression(view, &ongoing.to).filter(|_| may_return) {
-        return go_back(view, previous, ongoing, Some(&reason));
+    if let Some(blame) = regression(view, &ongoing.to).filter(|_| may_return) {
+        return go_back(view, previous, ongoing, Some(&blame));
     }
     if view.rules.suspend {
         return stay(view, previous, None);
@@ -99,8 +111,8 @@ pub(super) fn draining(view: View<'_>, previous: &Placement) -> Advance {
     let may_return = view.wish.allows(&ongoing.from)
         && view.observed.target(&ongoing.from).usable != Usable::No
         && view.wish.target.as_ref() == Some(&ongoing.to);
-    if let Some(reason) = regression(view, &ongoing.to).filter(|_| may_return) {
-        return go_back(view, previous, ongoing, Some(&reason));
+    if let Some(blame) = regression(view, &ongoing.to).filter(|_| may_return) {
+        return go_back(view, previous, ongoing, Some(&blame));
     }
     match drained(view, previous, ongoing, &ongoing.from) {
         Drained::Not(advance) => *advance,
@@ -110,15 +122,22 @@ pub(super) fn draining(view: View<'_>, previous: &Placement) -> Advance {
 }
 
 /// Why the new target is worse than it may be.
-fn regression(view: View<'_>, to: &str) -> Option<String> {
+fn regression(view: View<'_>, to: &str) -> Option<Blame> {
     let seen = view.observed.target(to);
+    let blame = |reason: &str, uncounted| Blame {
+        reason: reason.to_owned(),
+        uncounted,
+        watch: false,
+    };
     if seen.usable == Usable::No {
-        let failure = seen.failure.map(|failure| failure.reason);
-        return Some(failure.unwrap_or_else(|| "NotReady".to_owned()));
+        return Some(match seen.failure {
+            Some(failure) => blame(&failure.reason, failure.lasting && !failure.of_engine),
+            None => blame("NotReady", false),
+        });
     }
     let share = u128::from(seen.errors) * 100_000_000;
     let allowed = u128::from(seen.requests) * u128::from(view.rules.max_error_micro_percent);
-    (seen.requests >= MIN_REQUESTS && share > allowed).then(|| "ErrorsAboveLimit".to_owned())
+    (seen.requests >= MIN_REQUESTS && share > allowed).then(|| blame("ErrorsAboveLimit", false))
 }
 
 /// The canary step of that index, or all of the traffic after the last.
@@ -220,7 +239,7 @@ fn complete(
     timed_out: bool,
 ) -> Advance {
     let way = (ongoing.from.as_str(), ongoing.to.as_str());
-    let (history, at) = recorded(view, previous, ongoing, way, &ongoing.reason);
+    let (history, at) = recorded(view, previous, ongoing, way, (&ongoing.reason, false));
     let mut draft = Draft::keep(previous);
     draft.target = ongoing.to.clone();
     draft.tier = view.wish.tier(&ongoing.to).or_else(|| ongoing.tier.clone());
@@ -252,7 +271,7 @@ pub(super) fn recorded(
     previous: &Placement,
     ongoing: &MoveInProgress,
     way: (&str, &str),
-    reason: &str,
+    (reason, uncounted): (&str, bool),
 ) -> (Option<HistoryEntry>, Time) {
     let (from, to) = way;
     let written = view.history.iter().find(|entry| {
@@ -271,6 +290,7 @@ pub(super) fn recorded(
         from: Some(from.to_owned()),
         to: to.to_owned(),
         reason: reason.to_owned(),
+        uncounted: uncounted.then_some(true),
     };
     (Some(entry), time)
 }

@@ -9,7 +9,7 @@ use weir_crds::decision::Decision;
 use weir_crds::placement::{Location, Phase, Placement};
 
 use super::View;
-use crate::workload::moves::{ACK_TIMEOUT, Acknowledgement, Usable};
+use crate::workload::moves::{ACK_TIMEOUT, Acknowledgement, HEARING_TIMEOUT, Usable, after};
 use crate::workload::{observe, validate};
 
 /// A condition before it is set: type, status, reason, message.
@@ -46,7 +46,7 @@ pub fn conditions(
         findings.push(external_ready(view));
         findings.push(price_fresh(view));
     }
-    findings.push(route_programmed(view));
+    findings.push(route_programmed(view, previous));
     findings.extend(slo_met(view));
     let ready = summary::ready(view, previous, &findings);
     let stalled = summary::stalled(view, &findings);
@@ -274,7 +274,7 @@ fn price_fresh(view: View<'_>) -> Finding {
     }
 }
 
-fn route_programmed(view: View<'_>) -> Finding {
+fn route_programmed(view: View<'_>, previous: &[Condition]) -> Finding {
     let type_ = types::ROUTE_PROGRAMMED;
     let Some(placement) = view.placement else {
         return Finding::new(
@@ -288,16 +288,36 @@ fn route_programmed(view: View<'_>) -> Finding {
         let message = format!("step {} was ordered", placement.step);
         Finding::new(type_, false, "Pending", message)
     };
+    let acknowledged = || {
+        let message = format!("every ready gateway has step {}", placement.step);
+        Finding::new(type_, true, "Acknowledged", message)
+    };
     if view.just_ordered {
         return pending();
     }
     let waiting = match &view.observation.observed.acknowledged {
-        Acknowledgement::All => {
-            let message = format!("every ready gateway has step {}", placement.step);
-            return Finding::new(type_, true, "Acknowledged", message);
-        }
+        Acknowledgement::All => return acknowledged(),
         Acknowledgement::Waiting(pods) => pods,
     };
+    let hearing = after(view.facts.traffic.hearing_since, HEARING_TIMEOUT) > view.facts.now;
+    let was_acknowledged = || {
+        let Finding(_, status, reason, message) = acknowledged();
+        let said = (
+            status.as_str(),
+            reason,
+            message,
+            Some(view.facts.generation()),
+        );
+        previous.iter().any(|before| {
+            before.type_ == type_
+                && (before.status.as_str(), before.observed_generation) == (said.0, said.3)
+                && (&before.reason, &before.message) == (&said.1, &said.2)
+        })
+    };
+    // An operator or gateways that are new have not heard each other yet: that says nothing against what was acknowledged.
+    if hearing && was_acknowledged() {
+        return acknowledged();
+    }
     if view.facts.now.duration_since(placement.step_since.0) < ACK_TIMEOUT {
         return pending();
     }

@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use super::*;
 
-fn placed_on_a() -> World {
+pub(super) fn placed_on_a() -> World {
     let mut world = World::new();
     world.reconcile();
     world.pass(60);
@@ -196,7 +196,8 @@ fn a_move_that_cost_alone_speaks_for_waits_until_its_dwell_was_seen() {
         ..world.view(world.placement.as_ref())
     };
     let advance = advance(view);
-    assert_eq!(advance.held_until, Some(at(100)));
+    let held = advance.held.and_then(|held| held.until);
+    assert_eq!(held, Some(at(100)));
     assert_eq!(advance.deadline, Some(at(100)));
     assert_eq!(advance.transitions, []);
     world.until(Phase::Preparing);
@@ -219,7 +220,12 @@ fn errors_on_the_new_target_roll_the_move_back_and_keep_it_away_for_a_while() {
         .as_ref()
         .and_then(|placement| placement.rolled_back.clone());
     assert_eq!(rolled_back.map(|back| back.attempts), Some(1));
-    assert!(world.advance().held_until.is_some());
+    assert!(
+        world
+            .advance()
+            .held
+            .is_some_and(|held| held.until.is_some())
+    );
     world.pass(200);
     assert_eq!(world.phase(), Phase::Steady);
     world.pass(200);
@@ -267,6 +273,8 @@ fn a_target_that_cannot_load_is_given_up_before_it_had_traffic() {
         reason: "ChecksumMismatch".into(),
         message: "other bytes".into(),
         lasting: true,
+        without_node: false,
+        of_engine: true,
     });
     world.pass(1);
     assert_eq!(world.deployments["b"], 1);
