@@ -36,6 +36,8 @@ pub mod types {
     pub const TRUSTED: &str = "Trusted";
     /// The provider answers.
     pub const HEALTHY: &str = "Healthy";
+    /// Every model of the provider has a price.
+    pub const PRICED: &str = "Priced";
     /// Telemetry of the tier's nodes is recent.
     pub const TELEMETRY_FRESH: &str = "TelemetryFresh";
 }

@@ -175,7 +175,7 @@ pub struct InferenceProviderStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Whether requests are sent: Closed (yes), Open (no), HalfOpen (one to try). Absent: not measured.
+    /// Whether requests are sent: Closed (yes), Open (no, but for one to try from time to time). Absent: it has not answered yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit: Option<Circuit>,
     /// Mean time to first token in milliseconds, rounded to steps of a tenth of its size; absent: not measured.
@@ -184,7 +184,7 @@ pub struct InferenceProviderStatus {
     /// Share of requests that failed in the last minutes, in percent; absent: not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_percent: Option<i32>,
-    /// Conditions: Accepted, ResolvedRefs, Healthy, Ready.
+    /// Conditions: Accepted, ResolvedRefs, Priced, Healthy, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -197,6 +197,6 @@ pub enum Circuit {
     Closed,
     /// Requests are not sent.
     Open,
-    /// One request is sent to see whether the provider is back.
+    /// Written by earlier releases while one request tried whether the provider is back; read as Open.
     HalfOpen,
 }

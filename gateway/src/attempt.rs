@@ -5,6 +5,8 @@ use crate::choose::Location;
 use crate::connect::full;
 use crate::engines::Engines;
 use crate::exchange::Exchange;
+#[cfg(feature = "cloud")]
+use crate::external::Cause;
 use crate::failure::{Failure, Payload, WholeAnswer};
 use crate::headers::{ENGINE_KEY, QUEUE_WAIT, is_event_stream, towards_client};
 use crate::proxy::Gateway;
@@ -254,7 +256,13 @@ async fn send(
             if let Some(key) = &provider.key {
                 request.headers_mut().insert(AUTHORIZATION, key.header());
             }
-            provider.client.request(request).await.map_err(unsent)
+            let sent = provider.client.request(request).await;
+            sent.map_err(|error| {
+                if error.is_connect() {
+                    provider.blame(&Cause::of_connect(&error));
+                }
+                unsent(error)
+            })
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Everything that can reach a provider. Compiled into the cloud plane only.
 
+mod cause;
 mod client;
 mod guard;
 mod health;
@@ -8,6 +9,7 @@ mod probe;
 mod provider;
 mod watch;
 
+pub use cause::Cause;
 pub use client::{ExternalClient, ExternalTimeouts};
 pub use guard::is_private;
 pub use health::{CircuitState, HealthReport, ProviderHealth};

@@ -270,9 +270,9 @@ fn provider_state(row: &ProviderRow) -> weir_proto::ProviderState {
     use crate::external::CircuitState;
     let report = row.health.report(std::time::Instant::now());
     let circuit = match report.circuit {
-        CircuitState::Closed => weir_proto::Circuit::Closed,
-        CircuitState::Open => weir_proto::Circuit::Open,
-        CircuitState::HalfOpen => weir_proto::Circuit::HalfOpen,
+        None => weir_proto::Circuit::Unspecified,
+        Some(CircuitState::Closed) => weir_proto::Circuit::Closed,
+        Some(CircuitState::Open) => weir_proto::Circuit::Open,
     };
     weir_proto::ProviderState {
         provider: row.name.to_string(),
@@ -285,6 +285,10 @@ fn provider_state(row: &ProviderRow) -> weir_proto::ProviderState {
             .as_ref()
             .err()
             .map(ToString::to_string)
+            .unwrap_or_default(),
+        failure: report
+            .cause
+            .map(|cause| cause.to_string())
             .unwrap_or_default(),
     }
 }

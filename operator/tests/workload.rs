@@ -14,6 +14,8 @@ mod demand_records;
 mod fixtures;
 #[path = "workload/gates.rs"]
 mod gates;
+#[path = "workload/health.rs"]
+mod health;
 #[path = "workload/isolation.rs"]
 mod isolation;
 #[path = "workload/lives.rs"]

@@ -6,6 +6,7 @@ mod children;
 mod crash;
 mod demo;
 mod fleet;
+mod gates;
 mod identity;
 mod look;
 mod malformed;

@@ -77,7 +77,8 @@ impl Service<Name> for GuardedResolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let allow_private = self.allow_private;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found = found.map_err(|_| io::Error::other(UnknownName))?;
             let usable: Vec<_> = found
                 .filter(|address| allow_private || !is_private(address.ip()))
                 .collect();
@@ -90,11 +91,18 @@ impl Service<Name> for GuardedResolver {
 }
 
 fn refused() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "the provider's name has private addresses only",
-    )
+    io::Error::new(io::ErrorKind::PermissionDenied, PrivateAddress)
 }
+
+/// There is no address that may be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("the provider's name has private addresses only")]
+pub struct PrivateAddress;
+
+/// The name has no address.
+#[derive(Debug, thiserror::Error)]
+#[error("the provider's name cannot be resolved")]
+pub struct UnknownName;
 
 /// A TCP connector that goes to public addresses only, unless told otherwise.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! What is observed of a provider: its circuit, its time to first token, its errors.
 
+use super::cause::Cause;
 use crate::breaker::{Breaker, Circuit};
 use crate::hub::unix_now;
 use crate::state::lock;
@@ -11,6 +12,10 @@ use std::time::{Duration, Instant};
 const OPENS_AFTER: u32 = 5;
 /// How long an open circuit lets nothing through.
 const OPEN_FOR: Duration = Duration::from_secs(15);
+/// A provider of which nothing is known yet is asked this often.
+const ASK_AGAIN: Duration = Duration::from_secs(4);
+/// A provider that got no request for this long is asked.
+const IDLE: Duration = Duration::from_secs(30);
 /// The errors of this many minutes make the rate.
 const RATE_MINUTES: u64 = 5;
 
@@ -25,13 +30,19 @@ struct Inner {
     last_contact: Option<i64>,
     last_used: Option<Instant>,
     minutes: VecDeque<(u64, u64, u64)>,
+    /// It has answered, so that a closed circuit means something.
+    answered: bool,
+    /// Why it did not answer last.
+    cause: Option<Cause>,
 }
 
 /// What is reported.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthReport {
-    /// Whether requests are sent.
-    pub circuit: CircuitState,
+    /// Whether requests are sent; `None` before the first verdict: an answer, or failures in a row.
+    pub circuit: Option<CircuitState>,
+    /// Why it did not answer last; `None` when it did.
+    pub cause: Option<Cause>,
     /// Mean time to first token.
     pub ttft_ms: Option<f64>,
     /// Share of failed requests in the last minutes.
@@ -40,15 +51,13 @@ pub struct HealthReport {
     pub last_contact: Option<i64>,
 }
 
-/// A circuit without its times.
+/// A circuit without its times. While one request tries whether a provider is back, it is still open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitState {
     /// Requests are sent.
     Closed,
     /// Requests are not sent.
     Open,
-    /// One request is sent.
-    HalfOpen,
 }
 
 impl ProviderHealth {
@@ -71,6 +80,8 @@ impl ProviderHealth {
     pub fn succeeded(&self, ttft: Option<Duration>) {
         let mut inner = lock(&self.0);
         inner.breaker.succeeded();
+        inner.answered = true;
+        inner.cause = None;
         inner.count(false);
         inner.last_contact = i64::try_from(unix_now().as_secs()).ok();
         if let Some(sample) = ttft.map(|ttft| ttft.as_secs_f64() * 1000.0) {
@@ -89,16 +100,32 @@ impl ProviderHealth {
         inner.breaker.failed(now, OPENS_AFTER, OPEN_FOR)
     }
 
+    /// Notes why it did not answer; true when that is news.
+    pub fn blame(&self, cause: &Cause) -> bool {
+        let mut inner = lock(&self.0);
+        let news = inner.cause.as_ref() != Some(cause);
+        if news {
+            inner.cause = Some(cause.clone());
+        }
+        news
+    }
+
     /// The client left before there was an answer.
     pub fn abandoned(&self) {
         lock(&self.0).breaker.abandoned();
     }
 
-    /// Whether nothing was sent for a while.
-    pub fn is_idle(&self, now: Instant, idle: Duration) -> bool {
-        lock(&self.0)
+    /// Whether it is to be asked: nothing was sent for a while, or nothing is known of it.
+    pub fn is_to_be_asked(&self, now: Instant) -> bool {
+        let inner = lock(&self.0);
+        let pause = match inner.verdict(now) {
+            None => ASK_AGAIN,
+            Some(CircuitState::Open) => OPEN_FOR,
+            Some(CircuitState::Closed) => IDLE,
+        };
+        inner
             .last_used
-            .is_none_or(|last| now.duration_since(last) >= idle)
+            .is_none_or(|last| now.duration_since(last) >= pause)
     }
 
     /// What is reported.
@@ -113,11 +140,8 @@ impl ProviderHealth {
                 (requests + more, errors + failed)
             });
         HealthReport {
-            circuit: match inner.breaker.circuit(now) {
-                Circuit::Closed => CircuitState::Closed,
-                Circuit::Open(_) => CircuitState::Open,
-                Circuit::HalfOpen => CircuitState::HalfOpen,
-            },
+            circuit: inner.verdict(now),
+            cause: inner.cause.clone(),
             ttft_ms: inner.ttft_ms,
             error_percent: (requests > 0).then(|| errors as f64 * 100.0 / requests as f64),
             last_contact: inner.last_contact,
@@ -126,6 +150,13 @@ impl ProviderHealth {
 }
 
 impl Inner {
+    fn verdict(&self, now: Instant) -> Option<CircuitState> {
+        match self.breaker.circuit(now) {
+            Circuit::Closed => self.answered.then_some(CircuitState::Closed),
+            Circuit::Open(_) | Circuit::HalfOpen => Some(CircuitState::Open),
+        }
+    }
+
     fn count(&mut self, failed: bool) {
         let minute = minute();
         if self
@@ -153,26 +184,71 @@ fn minute() -> u64 {
 mod tests {
     use super::*;
 
+    fn fails(health: &ProviderHealth, now: Instant) -> Option<CircuitState> {
+        health.began(now);
+        health.failed(now);
+        health.report(now).circuit
+    }
+
     #[test]
     fn a_circuit_opens_after_failures_in_a_row_and_closes_with_an_answer() {
         let health = ProviderHealth::default();
         let now = Instant::now();
-        assert_eq!(
-            health.report(now).error_percent,
-            None,
-            "nothing is known before the first request"
-        );
-        for _ in 0..OPENS_AFTER {
-            health.began(now);
-            health.failed(now);
+        let nothing = health.report(now);
+        assert_eq!((nothing.error_percent, nothing.circuit), (None, None));
+        for _ in 1..OPENS_AFTER {
+            assert_eq!(fails(&health, now), None, "nothing is certain yet");
         }
-        assert_eq!(health.report(now).circuit, CircuitState::Open);
+        assert_eq!(fails(&health, now), Some(CircuitState::Open));
         assert_eq!(health.report(now).error_percent, Some(100.0));
         let later = now + OPEN_FOR;
-        assert_eq!(health.report(later).circuit, CircuitState::HalfOpen);
         health.began(later);
         health.succeeded(Some(Duration::from_millis(40)));
-        assert_eq!(health.report(later).circuit, CircuitState::Closed);
+        assert_eq!(health.report(later).circuit, Some(CircuitState::Closed));
         assert_eq!(health.report(later).ttft_ms, Some(40.0));
+        assert_eq!(fails(&health, later), Some(CircuitState::Closed));
+    }
+
+    #[test]
+    fn a_provider_that_is_down_stays_open_while_it_is_tried_for_half_an_hour() {
+        let health = ProviderHealth::default();
+        let start = Instant::now();
+        let (mut said, mut tries) = (Vec::new(), 0);
+        for second in 0..30 * 60 {
+            let now = start + Duration::from_secs(second);
+            if health.is_to_be_asked(now) {
+                tries += 1;
+                fails(&health, now);
+            }
+            let circuit = health.report(now).circuit;
+            if said.last() != Some(&circuit) {
+                said.push(circuit);
+            }
+        }
+        assert_eq!(said, [None, Some(CircuitState::Open)]);
+        assert!((100..130).contains(&tries), "{tries}");
+    }
+
+    #[test]
+    fn a_cause_is_news_once_and_an_answer_ends_it() {
+        let health = ProviderHealth::default();
+        assert!(health.blame(&Cause::Refused) && !health.blame(&Cause::Refused));
+        assert!(health.blame(&Cause::Name));
+        let report = || health.report(Instant::now()).cause;
+        assert_eq!(report(), Some(Cause::Name));
+        health.succeeded(None);
+        assert_eq!(report(), None);
+        assert!(health.blame(&Cause::Name), "it is told again");
+    }
+
+    #[test]
+    fn what_is_unknown_is_asked_at_once_and_what_answers_when_it_is_idle() {
+        let health = ProviderHealth::default();
+        let now = Instant::now();
+        assert!(health.is_to_be_asked(now));
+        health.began(now);
+        assert!(!health.is_to_be_asked(now) && health.is_to_be_asked(now + ASK_AGAIN));
+        health.succeeded(None);
+        assert!(!health.is_to_be_asked(now + ASK_AGAIN) && health.is_to_be_asked(now + IDLE));
     }
 }

@@ -1,8 +1,9 @@
 //! Asks idle providers for their models, so that their health is known before traffic needs them.
 
-use super::ProviderRow;
+use super::{Cause, ProviderHandle, ProviderRow};
 use crate::connect::full;
 use bytes::Bytes;
+use futures::StreamExt;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, Uri};
 use std::sync::Arc;
@@ -10,48 +11,48 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// A provider that got no request for this long is asked.
-const IDLE: Duration = Duration::from_secs(30);
+/// How often it is looked at who is to be asked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// Providers that are asked at a time: one that hangs delays no other.
+const AT_ONCE: usize = 16;
 
 /// Probes the providers of the latest rows for ever. `GET /models` costs nothing and carries no payload.
 pub async fn probe_forever(rows: watch::Receiver<Arc<Vec<ProviderRow>>>) {
-    let mut ticks = interval(Duration::from_secs(5));
+    let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let current = Arc::clone(&rows.borrow());
-        for row in current
-            .iter()
-            .filter(|row| row.health.is_idle(Instant::now(), IDLE))
-        {
-            probe(row).await;
-        }
+        let now = Instant::now();
+        let asked = current.iter().filter(|row| row.health.is_to_be_asked(now));
+        let handles = asked.filter_map(|row| row.handle.as_ref().ok());
+        futures::stream::iter(handles)
+            .for_each_concurrent(AT_ONCE, |handle| probe(handle))
+            .await;
     }
 }
 
-async fn probe(row: &ProviderRow) {
-    let Ok(handle) = &row.handle else { return };
+async fn probe(handle: &ProviderHandle) {
     let Some(request) = models_request(handle) else {
         return;
     };
-    row.health.began(Instant::now());
+    let health = &handle.health;
+    health.began(Instant::now());
     // Any answer below 500 shows that the provider is there; a refused key shows in the requests themselves.
-    match timeout(ANSWERS_WITHIN, handle.client.request(request)).await {
-        Ok(Ok(answer)) if answer.status().as_u16() < 500 => row.health.succeeded(None),
-        outcome => {
-            if row.health.failed(Instant::now()) {
-                let status = outcome
-                    .ok()
-                    .and_then(Result::ok)
-                    .map(|answer| answer.status().as_u16());
-                tracing::info!(provider = %row.name, ?status, "provider circuit opened by a probe");
-            }
-        }
+    let cause = match timeout(ANSWERS_WITHIN, handle.client.request(request)).await {
+        Ok(Ok(answer)) if answer.status().as_u16() < 500 => return health.succeeded(None),
+        Ok(Ok(answer)) => Cause::Status(answer.status()),
+        Ok(Err(error)) if error.is_connect() => Cause::of_connect(&error),
+        Ok(Err(_)) | Err(_) => Cause::Silent,
+    };
+    handle.blame(&cause);
+    if health.failed(Instant::now()) {
+        tracing::info!(provider = %handle.name, %cause, "provider circuit opened by a probe");
     }
 }
 
-fn models_request(handle: &super::ProviderHandle) -> Option<Request<crate::connect::UpstreamBody>> {
+fn models_request(handle: &ProviderHandle) -> Option<Request<crate::connect::UpstreamBody>> {
     let uri = Uri::builder()
         .scheme("https")
         .authority(handle.authority.clone())

@@ -1,6 +1,7 @@
 //! Providers as they are known: declaration, key, client, health.
 
 use super::ProviderHealth;
+use super::cause::Cause;
 use super::client::{ClientError, ExternalClient, ExternalTimeouts, external_client};
 use crate::index::WorkloadInput;
 use http::Uri;
@@ -107,6 +108,15 @@ pub struct ProviderHandle {
     pub client: ExternalClient,
     /// What is observed.
     pub health: Arc<ProviderHealth>,
+}
+
+impl ProviderHandle {
+    /// Notes why it does not answer, and tells it when that is news.
+    pub fn blame(&self, cause: &Cause) {
+        if self.health.blame(cause) {
+            tracing::warn!(provider = %self.name, %cause, "provider does not answer");
+        }
+    }
 }
 
 impl std::fmt::Debug for ProviderHandle {
@@ -241,6 +251,7 @@ impl Providers {
         names
             .into_iter()
             .map(|name| ProviderRow {
+                // Before its health, which is of the endpoint that this finds.
                 handle: self.try_resolve(&name),
                 health: self.health_of(&name),
                 name,
@@ -271,6 +282,11 @@ impl Providers {
             && handle.key == key
         {
             return Ok(Arc::clone(handle));
+        }
+        // What answered or failed was another endpoint.
+        let elsewhere = |(held, _): &(ProviderInput, _)| held.endpoint != input.endpoint;
+        if self.handles.get(&name).is_some_and(elsewhere) {
+            self.health.remove(&name);
         }
         let (authority, base_path) = base(&input.endpoint).ok_or(Unusable::Endpoint)?;
         let client = self.client(&input)?;
@@ -331,77 +347,4 @@ fn base(endpoint: &str) -> Option<(Authority, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    fn providers(secret: Option<&str>) -> Providers {
-        let mut providers = Providers::new(ExternalTimeouts {
-            connect: std::time::Duration::from_secs(1),
-        });
-        let input = ProviderInput {
-            name: "p".into(),
-            endpoint: "https://api.example.com/v1/".into(),
-            secret: Some(SecretRef {
-                name: "s".into(),
-                key: "api-key".into(),
-            }),
-            ca_bundle: None,
-            allow_private: false,
-            models: BTreeSet::new(),
-            uid: "u".into(),
-            generation: 1,
-            terms: ProviderTerms::default(),
-        };
-        providers.set_providers([("p".into(), Some(input))].into());
-        if let Some(value) = secret {
-            let values = [("api-key".to_owned(), ApiKey::new(value.as_bytes()))].into();
-            providers.set_secrets([("s".to_owned(), values)].into());
-        }
-        providers
-    }
-
-    #[test]
-    fn a_provider_without_its_key_is_not_used() {
-        assert_eq!(
-            providers(None).try_resolve("p").err(),
-            Some(Unusable::SecretMissing("s".into()))
-        );
-        assert!(matches!(
-            providers(Some(" ")).try_resolve("p").err(),
-            Some(Unusable::KeyMissing { .. })
-        ));
-        assert!(providers(Some("k")).resolve("p").is_some());
-        assert!(providers(Some("k")).resolve("q").is_none());
-    }
-
-    #[test]
-    fn a_new_key_makes_a_new_handle_and_keeps_the_health() {
-        let mut providers = providers(Some("one"));
-        let before = providers.resolve("p").expect("usable");
-        assert!(Arc::ptr_eq(
-            &before,
-            &providers.resolve("p").expect("usable")
-        ));
-        let values = [("api-key".to_owned(), ApiKey::new(b"two"))].into();
-        providers.set_secrets([("s".to_owned(), values)].into());
-        let after = providers.resolve("p").expect("usable");
-        assert!(before.key != after.key && Arc::ptr_eq(&before.health, &after.health));
-        assert_eq!(after.base_path, "/v1");
-    }
-
-    #[rstest]
-    #[case("http://api.example.com/v1")]
-    #[case("https://user@api.example.com/v1")]
-    #[case("https://api.example.com/v1?x=1")]
-    #[case("not a url")]
-    fn only_plain_https_urls_are_used(#[case] endpoint: &str) {
-        assert_eq!(base(endpoint), None);
-    }
-
-    #[test]
-    fn a_key_is_never_printed() {
-        let key = ApiKey::new(b"sk-canary").expect("a key");
-        assert!(!format!("{key:?} {:?}", key.header()).contains("canary"));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use crate::failover::{external, input, permit};
 use crate::support::{CHAT, Route, STREAM, Server, Step, Upstream, ok, quick, stream, whole};
+use rstest::rstest;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_gateway::external::{
@@ -169,9 +170,54 @@ async fn an_idle_provider_is_probed_with_its_key() {
     );
     assert_eq!(
         health.report(std::time::Instant::now()).circuit,
-        CircuitState::Closed
+        Some(CircuitState::Closed)
     );
     probing.abort();
+}
+
+#[rstest]
+#[case::private_in_the_url("https://127.0.0.1:1/v1", false, "allowPrivateAddresses")]
+#[case::private_by_name("https://localhost:1/v1", false, "allowPrivateAddresses")]
+#[case::nobody_listens("https://localhost:1/v1", true, "the connection is refused")]
+#[case::unknown_name("https://nowhere.invalid/v1", false, "not found in DNS")]
+#[tokio::test]
+async fn why_a_provider_cannot_be_reached_is_known_without_traffic(
+    #[case] endpoint: &str,
+    #[case] allow_private: bool,
+    #[case] cause: &str,
+) {
+    let told = cause_of(endpoint, None, allow_private).await;
+    assert!(told.contains(cause), "{told}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_told_as_such() {
+    let provider = Upstream::start_tls(|_| whole(200, "", "{}")).await;
+    let endpoint = format!("https://localhost:{}/v1", provider.port);
+    let told = cause_of(&endpoint, None, true).await;
+    assert!(
+        told.starts_with("TLS fails: ") && told.contains("UnknownIssuer"),
+        "{told}"
+    );
+}
+
+/// What a gateway tells of a provider that it asked once.
+async fn cause_of(endpoint: &str, ca: Option<String>, allow_private: bool) -> String {
+    let mut providers = Providers::new(ExternalTimeouts {
+        connect: Duration::from_secs(5),
+    });
+    let mut declared = input(endpoint, ca, allow_private);
+    declared.secret = None;
+    providers.set_providers([("p".into(), Some(declared))].into());
+    let rows = Arc::new(providers.rows());
+    let health = Arc::clone(&rows[0].health);
+    let (_sender, receiver) = tokio::sync::watch::channel(rows);
+    let probing = tokio::spawn(probe_forever(receiver));
+    let report = || health.report(std::time::Instant::now());
+    crate::support::eventually("it is asked", || report().cause.is_some()).await;
+    probing.abort();
+    assert_eq!(report().circuit, None, "one failure is no verdict");
+    report().cause.expect("a cause").to_string()
 }
 
 #[tokio::test]

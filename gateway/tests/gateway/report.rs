@@ -186,7 +186,8 @@ async fn providers_are_told_with_what_keeps_them_from_being_used() {
     let state = next(&mut reports).await.providers.remove(0);
     assert_eq!(
         (state.provider.as_str(), state.circuit()),
-        ("p", weir_proto::Circuit::Closed)
+        ("p", weir_proto::Circuit::Unspecified),
+        "it was never asked"
     );
     assert_eq!(
         state.unusable,
@@ -196,6 +197,14 @@ async fn providers_are_told_with_what_keeps_them_from_being_used() {
     providers.set_secrets([("keys".to_owned(), [("api-key".to_owned(), key)].into())].into());
     rows.send_replace(Arc::new(providers.rows()));
     assert_eq!(next(&mut reports).await.providers[0].unusable, "");
+    let handle = providers.resolve("p").expect("usable");
+    handle.blame(&weir_gateway::external::Cause::Refused);
+    let state = next(&mut reports).await.providers.remove(0);
+    assert_eq!(state.failure, "the connection is refused");
+    handle.health.succeeded(None);
+    let state = next(&mut reports).await.providers.remove(0);
+    assert_eq!(state.circuit(), weir_proto::Circuit::Closed);
+    assert_eq!(state.failure, "");
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! Controller of providers: what the cloud plane measured.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
-use weir_crds::InferenceProvider;
 use weir_crds::provider::Circuit;
+use weir_crds::provider::InferenceProviderSpec;
+use weir_crds::{InferencePriceBook, InferenceProvider};
 
 use crate::context::Context;
 use crate::provider::{self, Book, Observation};
@@ -74,10 +76,12 @@ impl Controller {
         };
         let book = match &provider.spec.price_book_ref {
             None => Book::NotNamed,
-            Some(book) if Stores::get(&stores.price_books, None, &book.name).is_some() => {
-                Book::Found
-            }
-            Some(_) => Book::Missing,
+            Some(book) => match Stores::get(&stores.price_books, None, &book.name) {
+                Some(book) => Book::Found {
+                    unpriced: unpriced(&provider.spec, &book),
+                },
+                None => Book::Missing,
+            },
         };
         let observed = self
             .context
@@ -88,6 +92,7 @@ impl Controller {
                 ttft_ms: told.ttft_ms,
                 error_percent: told.error_percent,
                 unusable: told.unusable,
+                failure: told.failure,
             })
             .unwrap_or_default();
         let previous = self.writer.current(&provider);
@@ -99,6 +104,24 @@ impl Controller {
         self.writer.write(&provider, &next).await?;
         Ok(Requeue::After(LOOK_AGAIN))
     }
+}
+
+/// Models of a provider that its book has no price for; `None` before the book was read.
+fn unpriced(spec: &InferenceProviderSpec, book: &InferencePriceBook) -> Option<Vec<String>> {
+    let status = book
+        .status
+        .as_ref()
+        .filter(|status| status.revision.is_some())?;
+    let priced: BTreeSet<&str> = status
+        .prices
+        .iter()
+        .map(|entry| entry.model.as_str())
+        .collect();
+    let models = spec.models.iter().filter(|model| {
+        let key = model.price_key.as_ref().unwrap_or(&model.name);
+        !priced.contains(key.as_str())
+    });
+    Some(models.map(|model| model.name.clone()).collect())
 }
 
 /// The contract's circuit as the API's; unspecified is not measured.

@@ -77,6 +77,8 @@ pub struct ProviderObservation {
     pub last_contact: Option<Timestamp>,
     /// Why no request can be sent, such as a missing key.
     pub unusable: Option<String>,
+    /// Why it did not answer last.
+    pub failure: Option<String>,
 }
 
 /// UID, target, step.
@@ -283,7 +285,8 @@ impl Gateways {
             .filter_map(GatewayPod::live)
             .filter_map(|run| run.providers.get(name))
             .collect();
-        states.sort_by_key(|state| state.last_contact);
+        // One that has just started has no verdict, and speaks for the provider only where no other has.
+        states.sort_by_key(|state| (state.circuit.is_some(), state.last_contact));
         let latest = states.last()?;
         let mean = |values: Vec<f64>| {
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -294,6 +297,7 @@ impl Gateways {
             error_percent: mean(states.iter().filter_map(|s| s.error_percent).collect()),
             last_contact: latest.last_contact,
             unusable: states.iter().find_map(|state| state.unusable.clone()),
+            failure: latest.failure.clone(),
         })
     }
 

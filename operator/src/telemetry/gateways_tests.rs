@@ -441,5 +441,29 @@ async fn the_gateway_that_heard_from_a_provider_last_tells_its_circuit() {
     let provider = gateways.provider("p").unwrap();
     assert_eq!(provider.circuit, Some(Circuit::Closed));
     assert_eq!(provider.error_percent, Some(50.0));
+    let mut says = |pod: &str, seq, circuit: Circuit, failure: &str| {
+        let mut report = full(pod, "b1");
+        (report.full, report.seq) = (false, seq);
+        report.providers = vec![ProviderState {
+            provider: "p".into(),
+            circuit: circuit.into(),
+            last_contact: (circuit != Circuit::Unspecified).then_some(300),
+            failure: failure.into(),
+            ..ProviderState::default()
+        }];
+        let told = !send(&mut gateways, report).1.is_empty();
+        let provider = gateways.provider("p").unwrap();
+        (provider.circuit, provider.failure, told)
+    };
+    let down = || (Some(Circuit::Open), Some("refused".to_owned()), true);
+    assert_eq!(says("a", 3, Circuit::Open, "refused"), down());
+    let quiet = (down().0, down().1, false);
+    assert_eq!(
+        says("a", 4, Circuit::HalfOpen, "refused"),
+        quiet,
+        "a trial is no news"
+    );
+    let starting = says("b", 3, Circuit::Unspecified, "");
+    assert_eq!(starting, down(), "one that starts has no verdict");
     assert_eq!(gateways.provider("q"), None);
 }

@@ -29,7 +29,7 @@ use super::facts::Facts;
 use super::moves::Rules;
 
 pub use substitutes::{claims_of, could_stand_in};
-pub(crate) use targets::{fresh_until, healthy, is_fresh};
+pub(crate) use targets::{fresh_until, healthy, is_fresh, unhealthy_because};
 
 /// How long a new workload waits for the objects that it refers to: they are often created in one go.
 const REFERENCE_PATIENCE: SignedDuration = SignedDuration::from_secs(5);

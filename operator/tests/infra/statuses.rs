@@ -178,8 +178,14 @@ proptest! {
     fn a_provider_of_any_telling_can_be_written(
         why in option::of(any_text()), book in any_text(), ttft in option::of(any::<f64>()),
         errors in option::of(any::<f64>()), circuit in option::of(select(vec![Circuit::Open, Circuit::HalfOpen])),
-        found in select(vec![Book::Found, Book::Missing, Book::NotNamed]),
+        unpriced in option::of(vec(any_text(), 0..20)), failure in option::of(any_text()),
+        found in option::of(any::<bool>()),
     ) {
+        let found = match found {
+            Some(true) => Book::Found { unpriced },
+            Some(false) => Book::Missing,
+            None => Book::NotNamed,
+        };
         let spec = json!({"endpoint": "https://a.example/v1", "priceBookRef": {"name": book}, "models": [{"name": "m"}]});
         let spec = serde_json::from_value(spec).expect("a spec");
         let observed = provider::Observation {
@@ -187,6 +193,7 @@ proptest! {
             ttft_ms: ttft,
             error_percent: errors,
             unusable: why,
+            failure,
         };
         let before = InferenceProviderStatus::default();
         let status = provider::status(&spec, &before, &observed, found, (1, at(0)));

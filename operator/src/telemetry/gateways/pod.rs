@@ -58,6 +58,7 @@ pub(super) struct ProviderRow {
     pub error_percent: Option<f64>,
     pub last_contact: Option<Timestamp>,
     pub unusable: Option<String>,
+    pub failure: Option<String>,
 }
 
 impl GatewayPod {

@@ -328,6 +328,8 @@ fn apply_providers(
         }
         let circuit = match row.circuit() {
             Circuit::Unspecified => None,
+            // A gateway of an earlier release tries whether it is back: until it is, it is not.
+            Circuit::HalfOpen => Some(Circuit::Open),
             known => Some(known),
         };
         let mut within = |value: Option<f64>, max: f64| {
@@ -345,11 +347,14 @@ fn apply_providers(
                 .last_contact
                 .and_then(|second| Timestamp::from_second(second).ok()),
             unusable: (!row.unusable.is_empty()).then(|| cut(row.unusable)),
+            failure: (!row.failure.is_empty()).then(|| cut(row.failure)),
         };
         let known = before
             .remove(&row.provider)
             .or_else(|| run.providers.remove(&row.provider));
-        let same = known.is_some_and(|k| k.circuit == now.circuit && k.unusable == now.unusable);
+        let same = known.is_some_and(|k| {
+            k.circuit == now.circuit && k.unusable == now.unusable && k.failure == now.failure
+        });
         if !same {
             changes.insert(TelemetryChange::Provider(row.provider.clone()));
         }

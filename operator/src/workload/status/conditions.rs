@@ -218,30 +218,36 @@ fn external_ready(view: View<'_>) -> Finding {
         let message = "no external target carries traffic";
         return Finding::new(type_, true, "NoTraffic", message);
     }
-    let mut measured = true;
+    let mut unknown = None;
     for target in &targets {
         let declared = view.facts.workload.spec.target(target);
         let Some(external) = declared.and_then(|declared| declared.external) else {
             continue;
         };
-        let name = &external.provider_ref.name;
-        let healthy = view
-            .facts
-            .providers
-            .get(name)
-            .map_or(Some(false), |provider| validate::healthy(provider));
-        if healthy == Some(false) {
-            let message = format!("{target}: provider {name} does not answer");
+        let name = external.provider_ref.name;
+        let Some(provider) = view.facts.providers.get(&name) else {
+            let message = format!("{target}: provider {name} does not exist");
             return Finding::new(type_, false, "ProviderUnhealthy", message);
+        };
+        match validate::healthy(provider) {
+            Some(true) => {}
+            Some(false) => {
+                let why = validate::unhealthy_because(provider);
+                let message = format!("{target}: provider {name} does not answer{why}");
+                return Finding::new(type_, false, "ProviderUnhealthy", message);
+            }
+            None => unknown = unknown.or(Some(name)),
         }
-        measured &= healthy.is_some();
     }
-    if measured {
-        let message = format!("{} is usable", targets.join(", "));
-        Finding::new(type_, true, "Usable", message)
-    } else {
-        let message = "no gateway has measured the provider yet";
-        Finding::new(type_, ConditionStatus::Unknown, "NotMeasured", message)
+    match unknown {
+        None => {
+            let message = format!("{} is usable", targets.join(", "));
+            Finding::new(type_, true, "Usable", message)
+        }
+        Some(name) => {
+            let message = format!("provider {name} has not answered a gateway yet");
+            Finding::new(type_, ConditionStatus::Unknown, "NotMeasured", message)
+        }
     }
 }
 

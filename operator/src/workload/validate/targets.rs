@@ -203,9 +203,19 @@ pub(crate) fn healthy(provider: &InferenceProvider) -> Option<bool> {
         Some("False") => Some(false),
         _ => status.circuit.and_then(|circuit| match circuit {
             Circuit::Closed => Some(true),
-            Circuit::Open => Some(false),
-            Circuit::HalfOpen => None,
+            Circuit::Open | Circuit::HalfOpen => Some(false),
         }),
+    }
+}
+
+/// What the provider's status says of why it does not answer, as the end of a sentence.
+pub(crate) fn unhealthy_because(provider: &InferenceProvider) -> String {
+    let status = provider.status.as_ref();
+    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+    let healthy = conditions.find(|each| each.type_ == condition::types::HEALTHY);
+    match healthy.filter(|healthy| healthy.status == "False") {
+        Some(healthy) => format!(": {}", healthy.message),
+        None => String::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use weir_crds::placement::{Location, Phase};
 
 use super::{Finding, View, carrying};
 use crate::workload::moves::Usable;
+use crate::workload::validate;
 
 /// Placed, some target that has traffic serves it, and the gateways have the route of this generation.
 pub(super) fn ready(view: View<'_>, previous: &[Condition], findings: &[Finding]) -> Finding {
@@ -21,7 +22,7 @@ pub(super) fn ready(view: View<'_>, previous: &[Condition], findings: &[Finding]
     };
     let serves = |target: &String| {
         let usable = view.observation.observed.target(target).usable;
-        matches!(usable, Usable::Yes | Usable::Partly)
+        matches!(usable, Usable::Yes | Usable::Partly) && has_answered(view, target)
     };
     if !carrying(placement).iter().any(serves) {
         let cause = match placement.location {
@@ -63,6 +64,16 @@ pub(super) fn ready(view: View<'_>, previous: &[Condition], findings: &[Finding]
             format!("requests are served by {}", carrying(placement).join(", ")),
         ),
     }
+}
+
+/// Whether the provider of an external target is known to answer. A local target is ready or not.
+fn has_answered(view: View<'_>, target: &str) -> bool {
+    let target = view.facts.workload.spec.target(target);
+    let Some(external) = target.and_then(|target| target.external) else {
+        return true;
+    };
+    let provider = view.facts.providers.get(&external.provider_ref.name);
+    provider.is_some_and(|provider| validate::healthy(provider) == Some(true))
 }
 
 /// kstatus: no progress without a change from outside.
