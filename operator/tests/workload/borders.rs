@@ -100,7 +100,11 @@ fn copy(object: &Value, namespace: &str, owned: bool) -> Value {
         metadata.remove("ownerReferences");
     }
     match copy["kind"].as_str() {
-        Some("Deployment") => copy["spec"]["replicas"] = json!(0),
+        Some("Deployment") => {
+            copy["spec"]["replicas"] = json!(0);
+            // Its controller writes that one.
+            copy["status"] = Value::Null;
+        }
         Some("Service") => {
             copy["spec"]["clusterIP"] = Value::Null;
             copy["spec"]["clusterIPs"] = Value::Null;
