@@ -81,8 +81,6 @@ pub struct ProviderObservation {
     pub failure: Option<String>,
 }
 
-/// UID, target, step.
-
 #[derive(Default)]
 pub(super) struct Gateways {
     /// Which plane serves a workload; fixed for its life.
