@@ -182,7 +182,9 @@ async fn a_plan_of_an_example_is_what_the_operator_decides() {
         let name = plan["name"].as_str().expect("a name");
         let validated = validate(&facts(name)).expect("valid");
         assert_eq!(validated.unresolved, Vec::new());
-        let decision = Considered::new("", &validated, None)
+        // An object that was never stored has no UID: the plan tells workloads apart by their names.
+        let identity = format!("default/{name}");
+        let decision = Considered::new(&identity, &validated, None)
             .decide_alone(now())
             .expect("decides");
         let mut decided = json!(render(&decision, None, now()));
