@@ -201,10 +201,7 @@ pub(crate) fn healthy(provider: &InferenceProvider) -> Option<bool> {
     match healthy.map(|condition| condition.status.as_str()) {
         Some("True") => Some(true),
         Some("False") => Some(false),
-        _ => status.circuit.and_then(|circuit| match circuit {
-            Circuit::Closed => Some(true),
-            Circuit::Open | Circuit::HalfOpen => Some(false),
-        }),
+        _ => status.circuit.map(|circuit| circuit == Circuit::Closed),
     }
 }
 
