@@ -436,7 +436,7 @@ mod tests {
         for root in [&before, &after] {
             assert_eq!(lock(root).open(Some(&both), NOW), Ok(()));
         }
-        let many = vec!["x"; MAX_TOKENS].join(",");
+        let many = ["x"; MAX_TOKENS].join(",");
         let behind = format!("{many},{}", token(&before));
         assert_eq!(
             lock(&before).open(Some(&behind), NOW),
