@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use weir_crds::names;
 use weir_operator::ca::ClientKeyRoot;
 use weir_operator::cli::Settings;
-use weir_operator::client::Budget;
+use weir_operator::client::{Budget, guarded};
 use weir_operator::clock::Clock;
 use weir_operator::context::Context;
 use weir_operator::events::Events;
+use weir_operator::leader::Gate;
 use weir_operator::metrics::Metrics;
 use weir_operator::stores::Stores;
 use weir_operator::telemetry::Telemetry;
@@ -202,7 +203,31 @@ impl Cluster {
     /// The same with a clock of its own.
     pub async fn operator_by(&self, actor: &str, clock: Clock) -> Operator {
         let metrics = Arc::new(Metrics::new());
+        let budget = Budget::start(10_000, 10_000, Arc::clone(&metrics));
         let client = self.api.client(actor);
+        self.start(actor, (client, budget), clock, metrics).await
+    }
+
+    /// The same with so many writes a second.
+    pub async fn operator_within(&self, actor: &str, writes: u32) -> Operator {
+        let metrics = Arc::new(Metrics::new());
+        let budget = Budget::start(writes, writes, Arc::clone(&metrics));
+        let gate = Gate::new();
+        gate.open_until(tokio::time::Instant::now() + Duration::from_secs(86_400));
+        let limits = (budget.clone(), Duration::from_secs(5));
+        let client = guarded(self.api.client(actor), gate, limits, Arc::clone(&metrics));
+        let wall = Arc::clone(&self.wall);
+        let clock = Clock::of(move || wall());
+        self.start(actor, (client, budget), clock, metrics).await
+    }
+
+    async fn start(
+        &self,
+        actor: &str,
+        (client, budget): (kube::Client, Budget),
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Operator {
         let settings = self.settings.clone();
         let (stores, mut tasks) = Stores::start(&client, "weir-system", &metrics);
         stores.wait_ready().await;
@@ -210,7 +235,7 @@ impl Cluster {
         let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(listened);
         let telemetry = Telemetry::listening_since(Arc::clone(&metrics), since);
         let context = Context {
-            budget: Budget::start(10_000, 10_000, Arc::clone(&metrics)),
+            budget,
             clock,
             settings: Arc::new(settings),
             stores,

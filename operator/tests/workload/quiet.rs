@@ -52,6 +52,8 @@ fn counted(cluster: &Cluster, actor: &str) -> BTreeMap<String, usize> {
 /// A fleet of this size that has come to rest.
 async fn at_rest(size: usize, local: usize) -> (Cluster, Operator) {
     let cluster = Cluster::timeless(DEAR);
+    // It would look at every object after every write, and nothing is deleted.
+    cluster.api.set_garbage_collection(false);
     cluster.set_devices(100, 100);
     for workload in fleet(size, local) {
         cluster.api.seed(&workload).expect("seeds");
@@ -163,6 +165,46 @@ async fn a_lost_key_comes_back_by_an_edit_by_a_loss_beside_it_and_by_a_new_opera
     for name in ["here", "invalid"] {
         assert_ne!(key_of(&cluster, name), None, "{name}");
     }
+    operator.end().await;
+    cluster.stop();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_change_of_prices_moves_begin_before_all_costs_are_told() {
+    let (clouds, hybrids) = (300, 4);
+    let cluster = Cluster::timeless(DEAR);
+    // It would look at every object after every write, and nothing is deleted.
+    cluster.api.set_garbage_collection(false);
+    cluster.set_devices(100, 100);
+    let hybrid_name = |at: usize| format!("hybrid-{at}");
+    for at in 0..hybrids {
+        cluster.api.seed(&hybrid(&hybrid_name(at))).expect("seeds");
+    }
+    for workload in fleet(clouds, 0) {
+        cluster.api.seed(&workload).expect("seeds");
+    }
+    // Ten a second, and a burst of 40.
+    let operator = cluster.operator_within("op", 10).await;
+    while ready(&cluster) < clouds + hybrids {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    tokio::time::sleep(2 * MINUTE).await;
+    cluster.set_price("0.1");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let begun = |at: &usize| {
+        let placement = &cluster.workload(&hybrid_name(*at))["status"]["placement"];
+        placement["target"] == "cloud" || placement["move"].is_object()
+    };
+    assert_eq!((0..hybrids).filter(begun).count(), hybrids);
+    let told = || {
+        let is_told = |workload: &Value| {
+            workload["status"]["decision"]["inputs"]["priceBook"]["revision"] == "r0.1"
+        };
+        cluster.api.count_where(WORKLOADS, "team", is_told)
+    };
+    assert!(told() < clouds / 2, "{}", told());
+    tokio::time::sleep(2 * MINUTE).await;
+    assert_eq!(told(), clouds + hybrids);
     operator.end().await;
     cluster.stop();
 }
