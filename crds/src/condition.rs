@@ -24,6 +24,8 @@ pub mod types {
     pub const SLO_MET: &str = "SLOMet";
     /// The prices that the decision uses are younger than `staleAfter`.
     pub const PRICE_FRESH: &str = "PriceFresh";
+    /// A Secret holds the key that gateways accept.
+    pub const CLIENT_KEY_READY: &str = "ClientKeyReady";
     /// Requests are served.
     pub const READY: &str = "Ready";
     /// kstatus: work is in progress.

@@ -115,6 +115,10 @@ pub struct ModelProfileStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["tier".into()]))]
     pub measured: Vec<MeasuredThroughput>,
+    /// Throughput that engines measured and that does not count yet, by tier: too few measurements agree.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["tier".into()]))]
+    pub held: Vec<HeldThroughput>,
     /// Workloads that serve the model at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workloads: Option<i32>,
@@ -132,6 +136,28 @@ pub struct MeasuredThroughput {
     pub tier: String,
     /// Output tokens in a second of one replica, measured by the engine's benchmark after load, rounded to two digits.
     pub output_tokens_per_second: i64,
-    /// When an engine reported the figure.
+    /// When enough engines had reported the figure.
+    pub observed: Time,
+    /// Since when no engine backs the figure; it is dropped a day after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbacked_since: Option<Time>,
+}
+
+/// Throughput that engines measured and that does not count yet.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldThroughput {
+    /// The GPUTier that the engines ran on.
+    pub tier: String,
+    /// Output tokens in a second of one replica, as the middle one of the engines measured it, rounded to two digits.
+    pub output_tokens_per_second: i64,
+    /// The figure that counts meanwhile: the measured one, or else the assumed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<i64>,
+    /// Measurements that agree on the figure, each by a digest of engine and result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub measurements: Vec<String>,
+    /// When the figure was measured first.
     pub observed: Time,
 }

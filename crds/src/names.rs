@@ -37,6 +37,8 @@ pub const COMPONENT_AGENT: &str = "node-agent";
 
 /// Annotation on a workload: raise it to rotate the client key.
 pub const ANNOTATION_KEY_COUNTER: &str = "inference.weir.dev/key-counter";
+/// Annotation on a workload: for how long a key that is replaced stays valid, such as `0s` after a leak.
+pub const ANNOTATION_KEY_OVERLAP: &str = "inference.weir.dev/key-overlap";
 
 /// Type of the Secret that holds a client key.
 pub const CLIENT_KEY_SECRET_TYPE: &str = "inference.weir.dev/client-key";
@@ -179,13 +181,11 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Name of the Secret with a workload's client key: `<workload>-<uid8>-key`, with the counter appended after a rotation.
-pub fn key_secret_name(workload: &str, uid: &str, counter: u32) -> String {
-    let suffix = match counter {
-        0 => format!("{}-key", uid8(uid)),
-        n => format!("{}-key-{n}", uid8(uid)),
-    };
-    suffixed(workload, &suffix)
+/// Name of the Secret with a workload's client key: `<workload>-<uid8>-key-<content>`, with the first eight digits of a
+/// digest of what it holds, in hexadecimal: another key has another name.
+pub fn key_secret_name(workload: &str, uid: &str, digest: &str) -> String {
+    let digest: String = digest.chars().take(8).collect();
+    suffixed(workload, &format!("{}-key-{digest}", uid8(uid)))
 }
 
 /// Name of the record of a workload's observed demand: `<workload>-<uid8>`.

@@ -64,4 +64,22 @@ pub struct ClientKey {
     pub sha256: String,
     /// How many times the key was rotated.
     pub counter: i64,
+    /// Keys before it that gateways still accept, or whose Secrets are still there; the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub former: Vec<FormerKey>,
+}
+
+/// A key that was replaced.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerKey {
+    /// Name of the Secret, beside the workload, that holds the key.
+    pub secret_name: String,
+    /// SHA-256 of the key, in hexadecimal; gateways compare with it.
+    pub sha256: String,
+    /// How many times the key had been rotated.
+    pub counter: i64,
+    /// Until when gateways accept the key; its Secret is deleted after that.
+    pub valid_until: Time,
 }

@@ -5,7 +5,6 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 use weir_openai::{ApiError, ErrorCode};
 
 /// Longest key that is looked at.
@@ -23,13 +22,10 @@ pub fn authenticate(table: &RouteTable, headers: &HeaderMap) -> Result<Arc<Workl
         )
     })?;
     let hash: KeyHash = Sha256::digest(key).into();
+    let now = jiff::Timestamp::now().as_second();
     table
         .by_key(&hash)
-        .filter(|workload| {
-            workload
-                .key
-                .is_some_and(|held| bool::from(held.ct_eq(&hash)))
-        })
+        .filter(|workload| workload.keys.accepts(&hash, now))
         .cloned()
         .ok_or_else(|| {
             ApiError::new(

@@ -6,7 +6,7 @@ use crate::index::{
     DataDemands, DecidedFor, Egress, PlacementInput, TargetInput, TargetKind, Undecodable,
     WeightInput, WorkloadInput,
 };
-use crate::table::{FailoverPolicy, KeyHash, TrafficPolicy};
+use crate::table::{FailoverPolicy, KeyHash, Keys, TrafficPolicy};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
@@ -17,6 +17,7 @@ use weir_crds::names;
 use weir_crds::placement::Placement;
 use weir_crds::quantity;
 use weir_crds::workload::{self, FailoverTrigger, OnColdStart, Traffic};
+use weir_crds::workload_status::ClientKey;
 
 /// Label of EndpointSlices that says who keeps them.
 const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -67,9 +68,10 @@ pub fn workload(object: &InferenceWorkload) -> Result<WorkloadInput, Undecodable
             .served_model_name
             .clone()
             .unwrap_or_else(|| object.name_any()),
-        key: status
+        keys: status
             .and_then(|status| status.client_key.as_ref())
-            .and_then(|key| key_hash(&key.sha256)),
+            .map(keys)
+            .unwrap_or_default(),
         targets: targets.ok_or_else(broken)?,
         placement: status
             .and_then(|status| status.placement.as_ref())
@@ -89,6 +91,16 @@ pub fn undecodable(metadata: &ObjectMeta) -> Option<Undecodable> {
 
 fn resource_version(metadata: &ObjectMeta) -> Option<u64> {
     metadata.resource_version.as_deref()?.parse().ok()
+}
+
+fn keys(key: &ClientKey) -> Keys {
+    let former = key.former.iter();
+    let former =
+        former.filter_map(|it| Some((key_hash(&it.sha256)?, it.valid_until.0.as_second())));
+    Keys {
+        current: key_hash(&key.sha256),
+        former: former.collect(),
+    }
 }
 
 fn key_hash(text: &str) -> Option<KeyHash> {

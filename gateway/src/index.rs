@@ -164,7 +164,7 @@ impl Index {
             generation: input.generation,
             model: input.model.clone(),
             created: input.created,
-            key: input.key,
+            keys: input.keys.clone(),
             decision_id: input
                 .placement
                 .as_ref()

@@ -25,6 +25,7 @@ pub mod failure;
 pub mod headers;
 pub mod hub;
 pub mod index;
+pub mod keys;
 pub mod meter;
 pub mod metrics;
 pub mod proxy;

@@ -5,7 +5,7 @@ use crate::external::ProviderRow;
 use crate::hub::{Hub, WakeUp, unix_minute};
 use crate::meter::Outcome;
 use crate::state::Books;
-use crate::table::{RouteTable, Uid, Workload};
+use crate::table::{KeyHash, RouteTable, Uid, Workload};
 use futures::Stream;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
@@ -50,7 +50,7 @@ impl gateway_server::Gateway for Reporter {
 }
 
 /// What is in force for a workload: generation, decision, step, and the targets with a ready engine.
-type InForce = (i64, Arc<str>, i64, Vec<Arc<str>>);
+type InForce = (i64, Arc<str>, i64, Vec<Arc<str>>, Option<KeyHash>);
 
 /// What one reader has been told.
 struct Session {
@@ -161,6 +161,7 @@ impl Session {
                 Arc::clone(&workload.decision_id),
                 workload.step,
                 workload.reachable.clone(),
+                workload.keys.current,
             );
             if self.acknowledged.get(&workload.uid) == Some(&now) {
                 continue;
@@ -174,6 +175,7 @@ impl Session {
                 reachable: Some(Reachable {
                     targets: now.3.iter().map(ToString::to_string).collect(),
                 }),
+                key: now.4.map(Vec::from).unwrap_or_default(),
             });
             self.acknowledged.insert(Arc::clone(&workload.uid), now);
         }

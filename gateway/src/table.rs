@@ -5,6 +5,7 @@ use crate::engines::Engines;
 #[cfg(feature = "cloud")]
 use crate::external::ExternalPermit;
 use crate::index::Closed;
+pub use crate::keys::{KeyHash, Keys};
 use crate::state::{TargetState, WorkloadState};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +13,6 @@ use std::time::Duration;
 
 /// UID of a workload.
 pub type Uid = Arc<str>;
-/// SHA-256 of a client key.
-pub type KeyHash = [u8; 32];
 
 /// Every workload of this plane, by UID and by key.
 #[derive(Debug, Default)]
@@ -23,16 +22,16 @@ pub struct RouteTable {
 }
 
 impl RouteTable {
-    /// A table of these workloads. Two workloads with the same key hash (which only a forged status can bring about)
-    /// are both left without a key.
+    /// A table of these workloads. A key hash of two workloads (which only a forged status can bring about) opens neither.
     pub fn new(workloads: Vec<Arc<Workload>>) -> Self {
         let mut table = Self::default();
         let mut ambiguous = Vec::new();
         for workload in workloads {
-            if let Some(key) = workload.key
-                && table.by_key.insert(key, Arc::clone(&workload)).is_some()
-            {
-                ambiguous.push(key);
+            for key in workload.keys.all() {
+                let before = table.by_key.insert(key, Arc::clone(&workload));
+                if before.is_some_and(|before| before.uid != workload.uid) {
+                    ambiguous.push(key);
+                }
             }
             table.by_uid.insert(Arc::clone(&workload.uid), workload);
         }
@@ -73,8 +72,8 @@ pub struct Workload {
     pub model: String,
     /// When the object was made, in Unix seconds.
     pub created: u64,
-    /// SHA-256 of the key that clients present.
-    pub key: Option<KeyHash>,
+    /// The keys that clients may present.
+    pub keys: Keys,
     /// The decision that ordered the weights.
     pub decision_id: Arc<str>,
     /// The step of the placement; 0 before the first.

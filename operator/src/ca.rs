@@ -12,6 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use sha2::{Digest, Sha256};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use weir_crds::names;
 use weir_identity::{CertificateAuthority, IssueError};
 
@@ -74,6 +76,15 @@ pub struct Authority {
     pub certificates: Arc<CertificateAuthority>,
     /// Client keys are derived from it.
     pub client_keys: ClientKeyRoot,
+    /// The Secret was not there: this process made it.
+    pub is_new: bool,
+}
+
+impl Authority {
+    fn is_same(&self, other: &Self) -> bool {
+        self.client_keys.0 == other.client_keys.0
+            && self.certificates.certificate_pem() == other.certificates.certificate_pem()
+    }
 }
 
 /// Client keys are derived from this root, the workload's UID and a counter.
@@ -129,6 +140,59 @@ pub async fn load_or_create(client: &Client, namespace: &str) -> Result<Authorit
     }
 }
 
+/// Looks whether the Secret is there, and makes it again from what this process knows: a root is lost only where no operator
+/// runs. Ends at `stop`, or when the Secret holds another authority, which counts from the next start.
+pub async fn keep(
+    client: Client,
+    namespace: String,
+    authority: Authority,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let api = Api::<Secret>::namespaced(client, &namespace);
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let found = match api.get_opt(names::CA_SECRET).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "certificate authority cannot be looked for");
+                continue;
+            }
+        };
+        let Some(found) = found else {
+            let again = secret(&authority.certificates, &authority.client_keys.0);
+            match api.create(&PostParams::default(), &again).await {
+                Ok(_) => tracing::warn!(
+                    secret = names::CA_SECRET,
+                    "certificate authority was deleted, and is there again"
+                ),
+                Err(error) => {
+                    tracing::error!(secret = names::CA_SECRET, %error, "certificate authority was deleted, and cannot be made again")
+                }
+            }
+            continue;
+        };
+        match parse(&found) {
+            Ok(found) if found.is_same(&authority) => {}
+            Ok(_) => {
+                tracing::error!(
+                    secret = names::CA_SECRET,
+                    "another certificate authority is there: the operator starts anew with it"
+                );
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "certificate authority cannot be used at the next start")
+            }
+        }
+    }
+}
+
 async fn attempt(api: &Api<Secret>) -> Result<Authority, AuthorityError> {
     let failed = |action| {
         move |source| AuthorityError::Secret {
@@ -147,7 +211,10 @@ async fn attempt(api: &Api<Secret>) -> Result<Authority, AuthorityError> {
     match api.create(&PostParams::default(), &generate()?).await {
         Ok(secret) => {
             tracing::info!(secret = names::CA_SECRET, "certificate authority created");
-            parse(&secret)
+            parse(&secret).map(|authority| Authority {
+                is_new: true,
+                ..authority
+            })
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             parse(&api.get(names::CA_SECRET).await.map_err(failed("read"))?)
@@ -160,6 +227,10 @@ fn generate() -> Result<Secret, AuthorityError> {
     let authority =
         CertificateAuthority::generate(jiff::Timestamp::now()).map_err(AuthorityError::Generate)?;
     let root: [u8; ROOT_BYTES] = rand::random();
+    Ok(secret(&authority, &root))
+}
+
+fn secret(authority: &CertificateAuthority, root: &[u8; ROOT_BYTES]) -> Secret {
     let data = [
         (CERTIFICATE, authority.certificate_pem().as_bytes().to_vec()),
         (KEY, authority.key_pem().into_bytes()),
@@ -170,7 +241,7 @@ fn generate() -> Result<Secret, AuthorityError> {
         (names::LABEL_COMPONENT, "operator"),
         (names::LABEL_MANAGED_BY, names::MANAGED_BY_OPERATOR),
     ];
-    Ok(Secret {
+    Secret {
         metadata: ObjectMeta {
             name: Some(names::CA_SECRET.to_owned()),
             labels: Some(
@@ -188,7 +259,7 @@ fn generate() -> Result<Secret, AuthorityError> {
                 .collect(),
         ),
         ..Secret::default()
-    })
+    }
 }
 
 fn parse(secret: &Secret) -> Result<Authority, AuthorityError> {
@@ -214,6 +285,7 @@ fn parse(secret: &Secret) -> Result<Authority, AuthorityError> {
     Ok(Authority {
         certificates: Arc::new(certificates),
         client_keys: ClientKeyRoot::new(root),
+        is_new: false,
     })
 }
 

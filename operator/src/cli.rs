@@ -121,6 +121,9 @@ pub struct Settings {
     /// A workload's observed hours are written to its InferenceDemand at most once in this time.
     #[arg(long, env = "WEIR_DEMAND_RECORD_INTERVAL", default_value = "1h", value_parser = duration)]
     pub demand_record_interval: Duration,
+    /// For how long a client key that is replaced stays valid, unless the workload's annotation says otherwise.
+    #[arg(long, env = "WEIR_KEY_OVERLAP", default_value = "24h", value_parser = duration)]
+    pub key_overlap: Duration,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     #[arg(long, env = "WEIR_METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
     pub metrics_address: SocketAddr,

@@ -1,7 +1,7 @@
 //! Controllers of the kinds beside workloads: tiers, models, providers, price books.
 
 mod facts;
-mod models;
+pub mod models;
 mod providers;
 mod snapshot;
 mod tiers;

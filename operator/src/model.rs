@@ -1,11 +1,14 @@
 //! Pure: what engines reported about a model, and which workloads use it.
 
+pub mod throughput;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::collections::BTreeMap;
 use weir_crds::condition::{ConditionStatus, Conditions, types};
-use weir_crds::model::{MeasuredThroughput, ModelProfileSpec, ModelProfileStatus};
+use weir_crds::model::{ModelProfileSpec, ModelProfileStatus};
 use weir_crds::quantity;
+
+use throughput::Measurement;
 
 /// A claim and a path in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,53 +44,11 @@ pub fn claim_path(source: &str) -> Result<ClaimPath, SourceError> {
     })
 }
 
-/// Two significant digits: a figure that is measured again soon reads the same.
-fn two_digits(rate: f64) -> Option<i64> {
-    if !rate.is_finite() || !(1.0..1e8).contains(&rate) {
-        return None;
-    }
-    let unit = 10f64.powi((rate.log10().floor() as i32 - 1).max(0));
-    Some(((rate / unit).round() * unit) as i64)
-}
-
-/// Takes over the figures that differ by more than a fifth from what is written.
-pub fn measured(
-    before: &[MeasuredThroughput],
-    reported: &BTreeMap<String, f64>,
-    now: Timestamp,
-) -> Vec<MeasuredThroughput> {
-    let mut by_tier: BTreeMap<&str, MeasuredThroughput> = before
-        .iter()
-        .map(|figure| (figure.tier.as_str(), figure.clone()))
-        .collect();
-    for (tier, rate) in reported {
-        let Some(rate) = two_digits(*rate) else {
-            continue;
-        };
-        let close = |written: i64| (rate - written).abs() * 5 <= written;
-        if by_tier
-            .get(tier.as_str())
-            .is_some_and(|figure| close(figure.output_tokens_per_second))
-        {
-            continue;
-        }
-        by_tier.insert(
-            tier,
-            MeasuredThroughput {
-                tier: tier.clone(),
-                output_tokens_per_second: rate,
-                observed: Time(now),
-            },
-        );
-    }
-    by_tier.into_values().collect()
-}
-
-/// The next status of a profile. `reported` is the benchmark of its engines by tier, in output tokens per second.
+/// The next status of a profile, from what its engines measured.
 pub fn status(
     spec: &ModelProfileSpec,
     previous: &ModelProfileStatus,
-    reported: &BTreeMap<String, f64>,
+    measurements: &[Measurement],
     workloads: usize,
     (generation, now): (i64, Timestamp),
 ) -> ModelProfileStatus {
@@ -95,7 +56,12 @@ pub fn status(
         .map_err(|error| error.to_string())
         .and_then(|_| quantity::memory(&spec.memory).map_err(|error| error.to_string()))
         .err();
-    let measured = measured(&previous.measured, reported, now);
+    let assumed = |tier: &str| {
+        let mut assumed = spec.assumed_throughput.iter();
+        let assumed = assumed.find(|assumed| assumed.tier == tier);
+        assumed.map(|assumed| assumed.output_tokens_per_second)
+    };
+    let (measured, held) = throughput::next(previous, measurements, assumed, now);
     let time = Time(now);
     let mut conditions = Conditions::default();
     let mut set = |condition: (&str, ConditionStatus, &str), message: String| {
@@ -109,7 +75,7 @@ pub fn status(
         (false, _) => ("InvalidSpec", "see condition Accepted"),
         (true, true) => (
             "NotMeasured",
-            "may be served; no engine has reported its throughput yet, assumed figures count",
+            "may be served; no two measurements of engines agree yet, assumed figures count",
         ),
         (true, false) => (
             "Measured",
@@ -120,6 +86,7 @@ pub fn status(
     ModelProfileStatus {
         observed_generation: Some(generation),
         measured,
+        held,
         workloads: i32::try_from(workloads).ok(),
         conditions: conditions.0,
     }
@@ -147,27 +114,5 @@ mod tests {
     #[case("pvc://models/a//b")]
     fn other_sources_are_refused(#[case] source: &str) {
         assert!(claim_path(source).is_err());
-    }
-
-    #[rstest]
-    #[case(37.4, Some(37))]
-    #[case(1234.5, Some(1200))]
-    #[case(0.4, None)]
-    #[case(f64::NAN, None)]
-    #[case(f64::INFINITY, None)]
-    fn throughput_has_two_digits(#[case] rate: f64, #[case] expected: Option<i64>) {
-        assert_eq!(two_digits(rate), expected);
-    }
-
-    #[test]
-    fn a_figure_is_rewritten_only_when_it_differs_by_a_fifth() {
-        let at = |second| Timestamp::from_second(second).expect("in range");
-        let first = measured(&[], &BTreeMap::from([("cpu".into(), 50.0)]), at(1));
-        let close = measured(&first, &BTreeMap::from([("cpu".into(), 58.0)]), at(2));
-        assert_eq!(close, first);
-        let far = measured(&first, &BTreeMap::from([("cpu".into(), 70.0)]), at(3));
-        assert_eq!(far[0].output_tokens_per_second, 70);
-        let silent = measured(&first, &BTreeMap::new(), at(4));
-        assert_eq!(silent, first);
     }
 }

@@ -1,12 +1,14 @@
 //! One replica's life: watch, compete, lead, hand over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use weir_crds::InferenceWorkload;
 use weir_identity::{CertificateSource, Identity, IssueError};
 
 use crate::ca::{self, AuthorityError};
@@ -132,6 +134,9 @@ fn election_options(settings: &Settings) -> ElectionOptions {
     }
 }
 
+/// The Secret of the certificate authority is looked for this often.
+const AUTHORITY_INTERVAL: Duration = Duration::from_secs(60);
+
 struct Leading {
     settings: Arc<Settings>,
     client: Client,
@@ -180,6 +185,9 @@ impl Leading {
             Ok(root) => root,
             Err(error) => return RunError::EngineKeys(error),
         };
+        if authority.is_new {
+            self.tell_of_new_root();
+        }
         let pod_uid = Some(self.settings.pod_uid.clone()).filter(|uid| !uid.is_empty());
         let certificate = CertificateSource::from_authority(
             Arc::clone(&authority.certificates),
@@ -213,6 +221,14 @@ impl Leading {
         };
         let collect = telemetry::collect(collecting, stop.clone());
         work.spawn(named("telemetry", collect));
+        let keep = ca::keep(
+            self.client.clone(),
+            namespace.clone(),
+            authority.clone(),
+            AUTHORITY_INTERVAL,
+            stop.clone(),
+        );
+        work.spawn(named("authority", keep));
         let sign = csr::run(context.clone(), authority.certificates, stop.clone());
         work.spawn(named("certificates", sign));
         let (client, namespace) = (self.client.clone(), namespace.clone());
@@ -225,6 +241,26 @@ impl Leading {
             Some(Ok(name)) => RunError::Ended(name),
             // Its panic was logged.
             Some(Err(_)) | None => RunError::Ended("a task"),
+        }
+    }
+}
+
+impl Leading {
+    /// Keys are derived from a root that was lost: each workload gets another one, and tells it by an event.
+    fn tell_of_new_root(&self) {
+        let has_key = |workload: &InferenceWorkload| {
+            let status = workload.status.as_ref();
+            status.is_some_and(|status| status.client_key.is_some())
+        };
+        let workloads = self.stores.workloads.state_filter(has_key).len();
+        if workloads > 0 {
+            let (secret, overlap) = (weir_crds::names::CA_SECRET, self.settings.key_overlap);
+            tracing::error!(
+                secret,
+                workloads,
+                ?overlap,
+                "the root of client keys was lost: every workload gets a new key, the old ones stay valid for the overlap; restore the Secret to keep them"
+            );
         }
     }
 }

@@ -118,6 +118,11 @@ impl Telemetry {
         unheard.map_or(self.inner.since, |at| at.max(self.inner.since))
     }
 
+    /// Whether every ready gateway pod of the plane, at least one, accepts this client key as the present one.
+    pub fn key_acknowledged(&self, plane: Plane, uid: &str, sha256: &str) -> bool {
+        self.state().gateways.key_acknowledged(plane, uid, sha256)
+    }
+
     /// What the gateways counted for a target since this step was in force, over all pods and their restarts.
     pub fn counters_since(&self, uid: &str, target: &str, step: i64) -> CounterSums {
         self.state().gateways.counters_since(uid, target, step)
@@ -202,9 +207,10 @@ impl Telemetry {
             .utilization(nodes, processor, Instant::now())
     }
 
-    /// What an engine last told the agent of its node; `None` when that is too old.
-    pub fn engine(&self, pod_uid: &str) -> Option<EngineObservation> {
-        self.state().agents.engine(pod_uid, Instant::now())
+    /// What an engine last told the agent of its node; `None` when that is too old. What agents of other nodes say of it is
+    /// not heard.
+    pub fn engine(&self, node: &str, pod_uid: &str) -> Option<EngineObservation> {
+        self.state().agents.engine(node, pod_uid, Instant::now())
     }
 
     // ---- what the collectors put in; public for tests of controllers ----

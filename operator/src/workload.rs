@@ -13,6 +13,7 @@ pub mod elsewhere;
 pub mod events;
 pub mod facts;
 pub mod failure;
+pub mod keys;
 pub mod labels;
 pub mod lock;
 mod memory;
@@ -30,11 +31,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 use weir_crds::placement::Placement;
-use weir_crds::workload_status::{ClientKey, Endpoint};
 use weir_crds::{InferenceWorkload, InferenceWorkloadStatus};
 use weir_placement::{Decision, PlacementPolicy, Reason};
 
-use apply::{ApplyError, ChildProblems};
+use apply::{ChildProblem, ChildProblems};
 use build::Engine;
 use events::Told;
 use facts::Facts;
@@ -45,7 +45,6 @@ use observe::Observation;
 use status::StatusError;
 use validate::Validated;
 
-use crate::cli::Plane;
 use crate::context::Context;
 use crate::queue::{Key, Requeue};
 use crate::stores::Stores;
@@ -65,17 +64,9 @@ const AFTER_DEADLINE: Duration = Duration::from_millis(50);
 /// Why a reconcile did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// The Secret could not be written.
-    #[error("could not write the client key")]
-    Apply(#[from] ApplyError),
     /// A child could not be written for a reason that may pass; status tells it.
-    #[error("{target} is not as it is to be: {message}")]
-    Child {
-        /// The target that it is of.
-        target: String,
-        /// What is in the way.
-        message: String,
-    },
+    #[error("not everything is as it is to be: {0}")]
+    Child(String),
     /// Status could not be written.
     #[error("could not write status")]
     Status(#[from] StatusError),
@@ -182,7 +173,7 @@ impl Pass<'_> {
         let step = |placement: Option<&Placement>| placement.map(|placement| placement.step);
         let just_ordered = step(advance.placement.as_ref()) != step(self.facts.placement());
         let problems = self.apply_children(&validated, moves, &advance).await;
-        let (endpoint, client_key, secret) = self.client_key().await;
+        let keys = self.keys().await;
         let usage = self.usage();
         let facts = Facts {
             workload: Arc::new(workload),
@@ -197,20 +188,17 @@ impl Pass<'_> {
             just_ordered,
             observation: &observation,
             problems: &problems,
-            endpoint: &endpoint,
-            client_key: &client_key,
+            keys: &keys,
             usage: usage.as_ref(),
             held: advance.held.as_ref(),
         });
         self.publish(&facts.workload, &next, &advance).await?;
         self.record_demand().await;
-        secret?;
-        if let Some((target, problem)) = problems.iter().find(|(_, it)| !it.reason.lasting()) {
-            let (target, message) = (target.clone(), problem.message.clone());
-            return Err(ReconcileError::Child { target, message });
-        }
+        let problems = problems.values().chain(&keys.problem);
+        let again = tried_again(problems)?;
         let drain = validated.rules.drain;
-        Ok(self.requeue((&next, drain), &decision, &advance, &problems))
+        let pauses = again.into_iter().chain(self.keys_due(&keys));
+        Ok(self.requeue((&next, drain), &decision, &advance, pauses.min()))
     }
 
     /// When this leader has itself seen the dwell of a workload that cost alone would move.
@@ -257,29 +245,6 @@ impl Pass<'_> {
             }
         }
         Ok(workload)
-    }
-
-    /// Endpoint and key, and whether the Secret is there. A Secret that cannot be written must not keep the status back.
-    async fn client_key(&self) -> (Endpoint, ClientKey, Result<(), ApplyError>) {
-        let context = &self.reconciler.context;
-        let workload = &self.facts.workload;
-        let plane = Plane::from(workload.spec.data_policy.egress);
-        let endpoint = client_key::endpoint(workload, &context.settings.plane_url(plane));
-        let (key, secret) = client_key::client_key(workload, &context.client_keys, &endpoint);
-        let memory = &self.reconciler.memory;
-        let uid = self.facts.uid();
-        let status = workload.status.as_ref();
-        let stands = status
-            .and_then(|status| status.client_key.as_ref())
-            .is_some_and(|known| known.secret_name == key.secret_name);
-        if !memory.secret_is_due(uid, &key.secret_name, stands) {
-            return (endpoint, key, Ok(()));
-        }
-        let written = apply::ensure_secret(&context.client, &secret).await;
-        if written.is_ok() {
-            memory.secret_written(uid, &key.secret_name);
-        }
-        (endpoint, key, written)
     }
 
     fn usage(&self) -> Option<weir_crds::usage::Usage> {
@@ -341,7 +306,7 @@ impl Pass<'_> {
         error: &validate::SpecError,
         observation: &Observation,
     ) -> Result<Requeue, ReconcileError> {
-        let (endpoint, client_key, secret) = self.client_key().await;
+        let keys = self.keys().await;
         let usage = self.usage();
         let next = status::render(status::View {
             facts: &self.facts,
@@ -352,15 +317,16 @@ impl Pass<'_> {
             just_ordered: false,
             observation,
             problems: &ChildProblems::new(),
-            endpoint: &endpoint,
-            client_key: &client_key,
+            keys: &keys,
             usage: usage.as_ref(),
             held: None,
         });
         self.publish(&self.facts.workload, &next, &Advance::default())
             .await?;
-        secret?;
-        Ok(Requeue::After(self.look_again()))
+        let again = tried_again(&keys.problem)?;
+        let pauses = again.into_iter().chain(self.keys_due(&keys));
+        let again = pauses.fold(self.look_again(), Duration::min);
+        Ok(Requeue::After(again))
     }
 
     /// When to look again at a workload that nothing happens to: a fleet that was placed at one time is not looked at in step.
@@ -368,6 +334,8 @@ impl Pass<'_> {
         let uid = self.facts.uid();
         let resync = RESYNC.mul_f64(0.75 + 0.5 * memory::share_of(uid));
         let secret = self.reconciler.memory.secret_due_in(uid);
+        // What is due by now was tried just now.
+        let secret = secret.filter(|due| !due.is_zero());
         secret.map_or(resync, |due| (due + AFTER_DEADLINE).min(resync))
     }
 
@@ -381,7 +349,7 @@ impl Pass<'_> {
         (next, drain): (&InferenceWorkloadStatus, SignedDuration),
         decision: &Decision,
         advance: &Advance,
-        problems: &ChildProblems,
+        again: Option<Duration>,
     ) -> Requeue {
         let now = self.facts.now;
         let fresh_until = self
@@ -419,7 +387,6 @@ impl Pass<'_> {
         let due = earliest.map(|due| {
             Duration::try_from(due.duration_since(now)).unwrap_or_default() + AFTER_DEADLINE
         });
-        let again = (!problems.is_empty()).then_some(REFUSED_AGAIN);
         let lost = matches!(
             decision.reason,
             Reason::OthersSaveMore | Reason::WaitingForGpu
@@ -429,4 +396,21 @@ impl Pass<'_> {
         let pauses = due.into_iter().chain(again).chain(competes).chain(open);
         Requeue::After(pauses.fold(self.look_again(), Duration::min))
     }
+}
+
+/// After what time children that were refused are tried again; `None` where none was.
+///
+/// # Errors
+/// Where the reason may pass: the queue tries again, at first after a short time.
+fn tried_again<'a>(
+    problems: impl IntoIterator<Item = &'a ChildProblem>,
+) -> Result<Option<Duration>, ReconcileError> {
+    let mut again = None;
+    for problem in problems {
+        if !problem.reason.lasting() {
+            return Err(ReconcileError::Child(problem.message.clone()));
+        }
+        again = Some(REFUSED_AGAIN);
+    }
+    Ok(again)
 }

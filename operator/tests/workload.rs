@@ -10,6 +10,8 @@ mod clocks;
 mod crashes;
 #[path = "workload/demand_records.rs"]
 mod demand_records;
+#[path = "workload/figures.rs"]
+mod figures;
 #[path = "workload/fixtures.rs"]
 mod fixtures;
 #[path = "workload/gates.rs"]
@@ -18,6 +20,8 @@ mod gates;
 mod health;
 #[path = "workload/isolation.rs"]
 mod isolation;
+#[path = "workload/keys.rs"]
+mod keys;
 #[path = "workload/lives.rs"]
 mod lives;
 #[path = "workload/quiet.rs"]

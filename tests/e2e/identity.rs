@@ -8,8 +8,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestSpec,
 };
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, Config};
 use rcgen::{CertificateParams, KeyPair, SanType};
@@ -32,6 +33,8 @@ fn nobody_gets_anothers_certificate_or_writes_anothers_objects() {
         the_operator_creates_client_keys_only(world).await?;
         the_operator_makes_children_of_workloads_only(world).await?;
         gateways_read_the_key_of_their_plane_only(world)?;
+        a_tenant_neither_forges_nor_loses_a_client_key(world).await?;
+        a_namespace_with_a_client_key_is_deleted(world).await?;
         world.kubectl(&[
             "delete",
             "clusterrolebinding",
@@ -193,8 +196,7 @@ async fn the_operator_creates_client_keys_only(world: &World) -> Result<()> {
         &token(world, RELEASE_NAMESPACE, "weir-operator", None)?,
     )
     .await?;
-    let secrets: Api<k8s_openapi::api::core::v1::Secret> =
-        Api::namespaced(operator, DEMO_NAMESPACE);
+    let secrets: Api<Secret> = Api::namespaced(operator.clone(), DEMO_NAMESPACE);
     let secret = |type_: &str| {
         serde_json::from_value(
             json!({"metadata": {"name": "e2e-secret"}, "type": type_, "stringData": {"a": "b"}}),
@@ -214,7 +216,7 @@ async fn the_operator_creates_client_keys_only(world: &World) -> Result<()> {
         .create(&dry, &secret(names::CLIENT_KEY_SECRET_TYPE)?)
         .await
         .context("the operator may create client keys")?;
-    for verb in ["get", "list", "watch", "delete"] {
+    for verb in ["get", "list", "watch", "patch", "update"] {
         let may = world.kubectl(&[
             "auth",
             "can-i",
@@ -285,6 +287,79 @@ fn gateways_read_the_key_of_their_plane_only(world: &World) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A user with the role `admin` in the namespace, and the admin of the cluster with it.
+async fn a_tenant_neither_forges_nor_loses_a_client_key(world: &World) -> Result<()> {
+    world.kubectl(&[
+        "-n",
+        DEMO_NAMESPACE,
+        "create",
+        "serviceaccount",
+        "e2e-tenant",
+    ])?;
+    let subject = format!("--serviceaccount={DEMO_NAMESPACE}:e2e-tenant");
+    let role = [
+        "create",
+        "rolebinding",
+        "e2e-tenant",
+        "--clusterrole=admin",
+        &subject,
+    ];
+    world.kubectl(&[&["-n", DEMO_NAMESPACE][..], &role].concat())?;
+    let tenant = client_with(world, &token(world, DEMO_NAMESPACE, "e2e-tenant", None)?).await?;
+    let workload = world.stack.workload(DEMO_NAMESPACE, "private").await?;
+    let key = workload.status.and_then(|status| status.client_key);
+    let key = key.context("private has no key")?.secret_name;
+    for (who, client) in [
+        ("a tenant", tenant),
+        ("the admin", world.stack.client.clone()),
+    ] {
+        let secrets: Api<Secret> = Api::namespaced(client, DEMO_NAMESPACE);
+        let forged = json!({"metadata": {"name": "e2e-forged"}, "type": names::CLIENT_KEY_SECRET_TYPE,
+            "stringData": {"base-url": "http://elsewhere", "api-key": "k"}});
+        let forged = secrets
+            .create(&PostParams::default(), &serde_json::from_value(forged)?)
+            .await;
+        refused(
+            &format!("{who} forges a client key"),
+            forged,
+            "only the Weir operator",
+        )?;
+        let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+        let changed = secrets.patch(&key, &PatchParams::default(), &label).await;
+        refused(
+            &format!("{who} changes a client key"),
+            changed,
+            "is not changed",
+        )?;
+        let deleted = secrets.delete(&key, &DeleteParams::default()).await;
+        refused(
+            &format!("{who} deletes a client key"),
+            deleted,
+            "goes with its workload",
+        )?;
+    }
+    let both = [
+        "delete",
+        "serviceaccount/e2e-tenant",
+        "rolebinding/e2e-tenant",
+    ];
+    world
+        .kubectl(&[&["-n", DEMO_NAMESPACE][..], &both].concat())
+        .map(drop)
+}
+
+async fn a_namespace_with_a_client_key_is_deleted(world: &World) -> Result<()> {
+    const KEYS: &str = "e2e-keys";
+    weir_tests::stack::namespace(&world.stack.cluster, KEYS)?;
+    world
+        .stack
+        .apply(&[world.like("frontier", (KEYS, "short"))?])?;
+    world.stack.endpoint(KEYS, "short").await?;
+    world
+        .kubectl(&["delete", "namespace", KEYS, "--timeout=120s"])
+        .map(drop)
 }
 
 fn refused<T>(what: &str, outcome: kube::Result<T>, message: &str) -> Result<()> {

@@ -10,8 +10,10 @@ fn a_short_name_is_kept_whole() {
         child_name("chat", "local-8b", UID),
         "chat-local-8b-0f9c2b1e"
     );
-    assert_eq!(key_secret_name("chat", UID, 0), "chat-0f9c2b1e-key");
-    assert_eq!(key_secret_name("chat", UID, 2), "chat-0f9c2b1e-key-2");
+    assert_eq!(
+        key_secret_name("chat", UID, "0123456789abcdef"),
+        "chat-0f9c2b1e-key-01234567"
+    );
     assert_eq!(demand_name("chat", UID), "chat-0f9c2b1e");
 }
 

@@ -1,6 +1,6 @@
 //! What the index is told of workloads.
 
-use crate::table::{KeyHash, TrafficPolicy, Uid};
+use crate::table::{Keys, TrafficPolicy, Uid};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use weir_terms::Demands;
@@ -42,8 +42,8 @@ pub struct WorkloadInput {
     pub data: DataDemands,
     /// The served model's name.
     pub model: String,
-    /// SHA-256 of the client key.
-    pub key: Option<KeyHash>,
+    /// The client's keys.
+    pub keys: Keys,
     /// Targets of the spec.
     pub targets: Vec<TargetInput>,
     /// What the operator ordered.

@@ -62,7 +62,7 @@ fn workload(generation: i64, cloud: Model) -> WorkloadInput {
         egress: Egress::Allowed,
         data: DataDemands::default(),
         model: "m".into(),
-        key: None,
+        keys: weir_gateway::table::Keys::default(),
         targets: vec![
             TargetInput {
                 name: "local".into(),

@@ -9,7 +9,7 @@ use weir_gateway::index::{
     DataDemands, DecidedFor, Egress, Index, PlacementInput, TargetInput, TargetKind, Undecodable,
     WeightInput, WorkloadInput,
 };
-use weir_gateway::table::{RouteTable, TrafficPolicy};
+use weir_gateway::table::{Keys, RouteTable, TrafficPolicy};
 #[cfg(feature = "cloud")]
 use weir_gateway::table::{RouteTarget, Target};
 
@@ -84,7 +84,7 @@ fn workload(uid: &str, generation: i64, version: u64, egress: Egress) -> Workloa
         egress,
         data: DataDemands::default(),
         model: format!("model-{generation}-{version}"),
-        key: Some([uid.len() as u8; 32]),
+        keys: Keys::only([uid.len() as u8; 32]),
         targets: vec![
             target("local", TargetKind::Local),
             target("cloud", external("a")),
@@ -306,7 +306,7 @@ fn input() -> impl Strategy<Value = WorkloadInput> {
         .prop_map(
             |(uid, generation, version, egress, targets, weights, decided)| {
                 let mut input = workload(&format!("u{uid}"), generation, version, egress);
-                input.key = Some([uid; 32]);
+                input.keys = Keys::only([uid; 32]);
                 input.targets = targets
                     .iter()
                     .map(|(name, kind)| target(name, kind.clone()))

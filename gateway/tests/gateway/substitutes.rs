@@ -7,7 +7,7 @@ use weir_gateway::index::{
     DataDemands, DecidedFor, Egress, Index, PlacementInput, TargetInput, TargetKind, WeightInput,
     WorkloadInput,
 };
-use weir_gateway::table::{RouteTable, TrafficPolicy};
+use weir_gateway::table::{Keys, RouteTable, TrafficPolicy};
 
 use crate::support::{KEY, UID};
 
@@ -29,7 +29,7 @@ fn workload(egress: Egress, targets: Vec<TargetInput>, weights: &[(&str, u32)]) 
         egress,
         data: DataDemands::default(),
         model: "m".into(),
-        key: Some(Sha256::digest(KEY).into()),
+        keys: Keys::only(Sha256::digest(KEY).into()),
         placement: Some(PlacementInput {
             decision_id: "d-1".into(),
             step: 1,

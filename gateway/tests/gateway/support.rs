@@ -19,7 +19,7 @@ use weir_gateway::index::Index;
 use weir_gateway::proxy::Gateway;
 use weir_gateway::server::{Drained, ServerLimits, serve};
 use weir_gateway::state::WorkloadState;
-use weir_gateway::table::{RouteTable, RouteTarget, Target, TrafficPolicy, Workload};
+use weir_gateway::table::{Keys, RouteTable, RouteTarget, Target, TrafficPolicy, Workload};
 
 pub use crate::upstream::{Step, Upstream, chunk, end, event, ok, stream, stream_head, whole};
 
@@ -92,7 +92,7 @@ impl Route {
             generation: 1,
             model: "m".into(),
             created: 1_700_000_000,
-            key: Some(Sha256::digest(self.key).into()),
+            keys: Keys::only(Sha256::digest(self.key).into()),
             decision_id: "d-1".into(),
             step: self.step,
             targets: self.targets,

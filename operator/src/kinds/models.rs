@@ -1,31 +1,45 @@
 //! Controller of model profiles: measured throughput, and how many workloads use them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::ResourceExt;
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
+use weir_crds::tier::Sharing;
 use weir_crds::{ModelProfile, names};
 
 use crate::context::Context;
-use crate::model;
+use crate::model::{self, throughput::Measurement};
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
-use crate::stores::{Kind, Stores, Trigger};
+use crate::stores::{self, Kind, Owner, Stores, Trigger};
+use crate::telemetry::Processor;
+use crate::workload::build::ANNOTATION_TIER;
 
 /// Engines report their benchmark some time after their pods are there.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// A node with more than this to do has other work than the engine that measures.
+const BUSY_PERCENT: u8 = 80;
+/// Measurements that are remembered.
+const MOST_MEASUREMENTS: usize = 100_000;
+
 struct Controller {
     context: Context,
     writer: StatusWriter<ModelProfile>,
+    /// Measurements that were heard of, and whether the node was quiet then.
+    first: Mutex<HashMap<String, bool>>,
 }
 
+/// Keeps the status of every profile right until `stop`.
 pub async fn run(context: Context, stop: CancellationToken) {
     let controller = Arc::new(Controller {
         writer: StatusWriter::new(context.client.clone()),
+        first: Mutex::default(),
         context: context.clone(),
     });
     let stores = context.stores.clone();
@@ -77,7 +91,7 @@ impl Controller {
         let next = model::status(
             &profile.spec,
             &previous,
-            &self.reported(&key.name),
+            &self.measurements(&key.name),
             self.workloads(&key.name),
             at,
         );
@@ -85,28 +99,59 @@ impl Controller {
         Ok(Requeue::After(LOOK_AGAIN))
     }
 
-    /// Mean benchmark of the engines that serve the profile, by tier.
-    fn reported(&self, profile: &str) -> BTreeMap<String, f64> {
-        let mut sums: BTreeMap<String, (f64, u32)> = BTreeMap::new();
+    /// What the engines measured that serve the profile. An engine is a pod of a Deployment of ours, with its image, and
+    /// what it measured is heard from the agent of its own node.
+    fn measurements(&self, profile: &str) -> Vec<Measurement> {
+        let stores = &self.context.stores;
         let label = names::label_value(profile);
-        for pod in self.context.stores.engine_pods.state() {
+        let mut measurements = Vec::new();
+        for pod in stores.engine_pods.state() {
             let labels = pod.labels();
             if labels.get(names::LABEL_MODEL) != Some(&label) {
                 continue;
             }
-            let engine = pod
-                .uid()
-                .and_then(|uid| self.context.telemetry.engine(&uid));
-            let rate = engine.and_then(|engine| engine.benchmark_tokens_per_second);
-            if let Some((rate, tier)) = rate.zip(labels.get(names::LABEL_TIER)) {
-                let (sum, count) = sums.entry(tier.clone()).or_default();
-                *sum += rate;
-                *count += 1;
-            }
+            let Some(tier) = owned_tier(stores, &pod) else {
+                continue;
+            };
+            let (uid, node) = (pod.uid(), pod.spec.as_ref());
+            let node = node.and_then(|spec| spec.node_name.as_deref());
+            let Some((uid, node)) = uid.zip(node) else {
+                continue;
+            };
+            let engine = self.context.telemetry.engine(node, &uid);
+            let Some(rate) = engine.and_then(|engine| engine.benchmark_tokens_per_second) else {
+                continue;
+            };
+            let digest = hex::encode(Sha256::digest(format!("{uid} {rate}")));
+            let id = digest[..12].to_owned();
+            let undisturbed = self.undisturbed(&id, node, &tier);
+            measurements.push(Measurement {
+                id,
+                tier,
+                rate,
+                undisturbed,
+            });
         }
-        sums.into_iter()
-            .map(|(tier, (sum, count))| (tier, sum / f64::from(count)))
-            .collect()
+        measurements
+    }
+
+    /// Whether the node had little to do when a measurement was first heard of: the engine that made it was done, so what
+    /// the node did then is others' load. A load that nobody measures speaks against nothing.
+    fn undisturbed(&self, id: &str, node: &str, tier: &str) -> bool {
+        let now = || {
+            let tier = Stores::get(&self.context.stores.tiers, None, tier);
+            let processor = match tier.map(|tier| tier.spec.sharing) {
+                Some(Sharing::CPU) => Processor::Cpu,
+                _ => Processor::Gpu,
+            };
+            let load = self.context.telemetry.utilization([node], processor);
+            load.percent.is_none_or(|percent| percent <= BUSY_PERCENT)
+        };
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.len() > MOST_MEASUREMENTS {
+            first.clear();
+        }
+        *first.entry(id.to_owned()).or_insert_with(now)
     }
 
     fn workloads(&self, profile: &str) -> usize {
@@ -129,4 +174,28 @@ impl Controller {
         };
         self.context.stores.workloads.state_filter(serves).len()
     }
+}
+
+/// The tier of an engine pod, as the Deployment says that it is of; `None` for a pod of anything that is not ours.
+fn owned_tier(stores: &Stores, pod: &Pod) -> Option<String> {
+    let owner = Owner::of_pod(pod)?;
+    let deployment = stores
+        .deployments
+        .get(&owner.namespace, stores::deployment_of(pod)?)?;
+    if !owner.owns(deployment.as_ref()) {
+        return None;
+    }
+    let template = &deployment.spec.as_ref()?.template;
+    let image = |spec: Option<&PodSpec>| Some(spec?.containers.first()?.image.clone());
+    let labels = template.metadata.as_ref()?.labels.as_ref()?;
+    // A pod of the template before may be of another tier or model.
+    let same = [names::LABEL_TIER, names::LABEL_MODEL]
+        .iter()
+        .all(|label| pod.labels().get(*label) == labels.get(*label));
+    let same = same && image(pod.spec.as_ref()) == image(template.spec.as_ref());
+    deployment
+        .annotations()
+        .get(ANNOTATION_TIER)
+        .filter(|_| same)
+        .cloned()
 }

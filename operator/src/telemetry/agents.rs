@@ -177,12 +177,10 @@ impl Agents {
         }
     }
 
-    pub fn engine(&self, pod_uid: &str, now: Instant) -> Option<EngineObservation> {
-        self.0
-            .values()
-            .filter(|agent| now - agent.received < REPORT_TTL)
-            .find_map(|agent| agent.engines.get(pod_uid))
-            .cloned()
+    pub fn engine(&self, node: &str, pod_uid: &str, now: Instant) -> Option<EngineObservation> {
+        let agent = self.0.get(node);
+        let agent = agent.filter(|agent| now - agent.received < REPORT_TTL);
+        agent?.engines.get(pod_uid).cloned()
     }
 }
 

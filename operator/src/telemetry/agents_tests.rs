@@ -156,9 +156,10 @@ async fn engines_are_known_as_long_as_their_agent_speaks() {
         accept(&mut agents, first, Instant::now()).1,
         ["out-of-range"]
     );
-    let engine = agents.engine("p", Instant::now()).unwrap();
+    let engine = agents.engine("n1", "p", Instant::now()).unwrap();
     assert_eq!(engine.requests_running, Some(3));
     assert_eq!(engine.benchmark_tokens_per_second, None);
+    assert_eq!(agents.engine("n2", "p", Instant::now()), None);
     tokio::time::sleep(REPORT_TTL).await;
-    assert_eq!(agents.engine("p", Instant::now()), None);
+    assert_eq!(agents.engine("n1", "p", Instant::now()), None);
 }

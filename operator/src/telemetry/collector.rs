@@ -23,7 +23,7 @@ use weir_proto::{AgentRequest, EngineEndpoint, GatewayRequest};
 use super::{REPORT_TTL, Telemetry, planes};
 use crate::cli::Plane;
 use crate::metrics::Metrics;
-use crate::stores::{Kind, Stores};
+use crate::stores::{Kind, Owner, Stores};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// Gateways are few, and routes wait for them.
@@ -381,10 +381,14 @@ fn peer_of(pod: &Pod, port: u16) -> Option<Peer> {
     })
 }
 
-/// Engine pods that run, by node, in the order of their UIDs.
+/// Engine pods of workloads that run, by node, in the order of their UIDs.
 fn engines_by_node(stores: &Stores) -> BTreeMap<String, Vec<EngineEndpoint>> {
     let mut nodes = BTreeMap::<String, Vec<EngineEndpoint>>::new();
     for pod in stores.engine_pods.state() {
+        // Whatever else has our labels is asked nothing.
+        if Owner::of_pod(&pod).is_none() {
+            continue;
+        }
         let status = pod.status.as_ref();
         let running = status.and_then(|s| s.phase.as_deref()) == Some("Running");
         let ip = status.and_then(|s| s.pod_ip.as_deref()?.parse::<IpAddr>().ok());

@@ -183,6 +183,19 @@ impl Gateways {
         unheard.filter_map(|pod| pod.ready_since).max()
     }
 
+    /// Whether every ready gateway accepts this key, by its hash in hexadecimal, as the workload's present one.
+    pub fn key_acknowledged(&self, plane: Plane, uid: &str, sha256: &str) -> bool {
+        let ready = || {
+            let pods = self.pods.values();
+            pods.filter(|pod| pod.plane == plane && pod.ready)
+        };
+        let has = |pod: &GatewayPod| {
+            let known = pod.live().and_then(|run| run.acknowledged.get(uid));
+            known.is_some_and(|known| known.key == sha256)
+        };
+        ready().next().is_some() && ready().all(has)
+    }
+
     /// Ready gateways of the plane that say they have no engine of this target, by name. One that is not heard, or does
     /// not say, speaks against nothing.
     pub fn without_engine(&self, plane: Plane, uid: &str, target: &str) -> Vec<String> {

@@ -220,6 +220,7 @@ async fn acknowledgements_change_and_go_by_delta() {
         step: 6,
         decision_id: "d".into(),
         reachable: None,
+        key: String::new(),
     };
     assert_eq!(run.acknowledged.get("w"), Some(&in_force));
     assert_eq!(run.acknowledged.get("v"), None);

@@ -167,22 +167,61 @@ pub async fn delete(
 }
 
 /// Creates the Secret with the client key. That it is there already is success: what is in it follows from its name.
+/// Where it was made before, it is asked for first, which writes nothing and needs no right to read.
 ///
 /// # Errors
 /// When the API server refuses.
-pub async fn ensure_secret(client: &Client, secret: &Secret) -> Result<(), ApplyError> {
+pub async fn ensure_secret(
+    client: &Client,
+    secret: &Secret,
+    made_before: bool,
+) -> Result<(), ApplyError> {
+    if made_before && create_secret(client, secret, true).await? == Made::Before {
+        return Ok(());
+    }
+    create_secret(client, secret, false).await.map(drop)
+}
+
+#[derive(PartialEq, Eq)]
+enum Made {
+    Now,
+    Before,
+}
+
+async fn create_secret(
+    client: &Client,
+    secret: &Secret,
+    dry_run: bool,
+) -> Result<Made, ApplyError> {
     let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
     let api = Api::<Secret>::namespaced(client.clone(), namespace);
     let params = PostParams {
         field_manager: Some(names::MANAGER_CHILDREN.to_owned()),
-        ..PostParams::default()
+        dry_run,
     };
     match api.create(&params, secret).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Ok(_) => Ok(Made::Now),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Made::Before),
         Err(source) => Err(ApplyError::Write {
             kind: "Secret".to_owned(),
             name: secret.name_any(),
+            source: Box::new(source),
+        }),
+    }
+}
+
+/// Deletes a Secret by its name. That it is gone already is success.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn delete_secret(client: &Client, namespace: &str, name: &str) -> Result<(), ApplyError> {
+    let api = Api::<Secret>::namespaced(client.clone(), namespace);
+    match api.delete(name, &DeleteParams::background()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(source) => Err(ApplyError::Delete {
+            kind: "Secret".to_owned(),
+            name: name.to_owned(),
             source: Box::new(source),
         }),
     }

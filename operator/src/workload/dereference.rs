@@ -251,6 +251,10 @@ fn traffic(
         .status
         .as_ref()
         .and_then(|status| status.placement.as_ref());
+    let key = workload
+        .status
+        .as_ref()
+        .and_then(|status| status.client_key.as_ref());
     let (generation, step) =
         placement.map_or((0, 0), |placement| (placement.generation, placement.step));
     let first_step = placement
@@ -288,6 +292,8 @@ fn traffic(
             .acknowledged_by_all_pods(plane, uid, generation, step)
             .into(),
         hearing_since: telemetry.hearing_since(plane),
+        key_acknowledged: key
+            .is_some_and(|key| telemetry.key_acknowledged(plane, uid, &key.sha256)),
         demand: hourly.or_else(|| telemetry.demand(uid, now)),
         hours,
         usage: usage(context, workload, uid),

@@ -98,6 +98,7 @@ pub fn of_status(
     after: &InferenceWorkloadStatus,
 ) -> Vec<Told> {
     let mut told = refused(before, after);
+    told.extend(client_key(before, after));
     told.extend(held(before, after));
     told.extend(residency(before, after));
     told.extend(local(before, after));
@@ -121,6 +122,38 @@ fn refused(before: Option<&InferenceWorkloadStatus>, after: &InferenceWorkloadSt
     let unresolved = fresh(types::RESOLVED_REFS)
         .map(|(reason, message)| warning("ReferencesUnresolved", format!("{reason}: {message}")));
     invalid.into_iter().chain(unresolved).collect()
+}
+
+/// A key that took the place of another, and a Secret that cannot be made.
+fn client_key(
+    before: Option<&InferenceWorkloadStatus>,
+    after: &InferenceWorkloadStatus,
+) -> Option<Told> {
+    let condition = |status: &InferenceWorkloadStatus| {
+        let mut conditions = status.conditions.iter();
+        let found = conditions.find(|it| it.type_ == types::CLIENT_KEY_READY)?;
+        Some((
+            found.status.clone(),
+            found.reason.clone(),
+            found.message.clone(),
+        ))
+    };
+    let (status, reason, message) = condition(after)?;
+    let known = before.and_then(condition);
+    if status == "False" {
+        let same = known.is_some_and(|(_, known, _)| known == reason);
+        let told = || warning("ClientKeyNotReady", format!("{reason}: {message}"));
+        return (!same && reason != "NotMade").then(told);
+    }
+    let secret = |status: &InferenceWorkloadStatus| {
+        let key = status.client_key.as_ref()?;
+        Some(key.secret_name.clone())
+    };
+    let replaced = before.and_then(secret)? != secret(after)?;
+    replaced.then(|| match reason.as_str() {
+        "RootReplaced" => warning("ClientKeyRootReplaced", message),
+        _ => normal("ClientKeyRotated", message),
+    })
 }
 
 fn held(before: Option<&InferenceWorkloadStatus>, after: &InferenceWorkloadStatus) -> Option<Told> {

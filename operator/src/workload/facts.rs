@@ -71,6 +71,8 @@ pub struct Traffic {
     pub settled: Acknowledgement,
     /// Since when every ready gateway could have been heard.
     pub hearing_since: Timestamp,
+    /// Whether every ready gateway has the present client key.
+    pub key_acknowledged: bool,
     /// By target.
     pub targets: BTreeMap<String, TargetTraffic>,
     /// Demand as far as it was metered.
@@ -88,6 +90,7 @@ impl Traffic {
             acknowledged: Acknowledgement::All,
             settled: Acknowledgement::All,
             hearing_since: Timestamp::MIN,
+            key_acknowledged: false,
             targets: BTreeMap::new(),
             demand: None,
             hours: Arc::default(),

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use weir_crds::decision::{Decision, HistoryEntry};
 use weir_crds::placement::{Phase, Placement};
 use weir_crds::usage::Usage;
-use weir_crds::workload_status::{ClientKey, Endpoint};
 use weir_crds::{InferenceWorkload, InferenceWorkloadStatus, names, text};
 
 use super::apply::ChildProblems;
 use super::decide;
 use super::facts::Facts;
+use super::keys::Keys;
 use super::moves::Held;
 use super::observe::Observation;
 use super::validate::{self, SpecError, Validated};
@@ -64,10 +64,8 @@ pub struct View<'a> {
     pub observation: &'a Observation,
     /// What is wrong with children.
     pub problems: &'a ChildProblems,
-    /// Where clients send requests.
-    pub endpoint: &'a Endpoint,
-    /// The key that they present.
-    pub client_key: &'a ClientKey,
+    /// Where clients send requests, and the key that they present.
+    pub keys: &'a Keys,
     /// What was metered over the object's life.
     pub usage: Option<&'a Usage>,
     /// A wish to move waits for a target that was rolled back.
@@ -82,8 +80,8 @@ pub fn render(view: View<'_>) -> InferenceWorkloadStatus {
     let conditions = conditions(view, &previous.conditions, decision.as_ref());
     InferenceWorkloadStatus {
         observed_generation: Some(generation),
-        endpoint: Some(view.endpoint.clone()),
-        client_key: Some(view.client_key.clone()),
+        endpoint: Some(view.keys.endpoint.clone()),
+        client_key: view.keys.key.clone(),
         placement: None,
         history: history(view, &previous, decision.as_ref()),
         earlier_moves: previous.earlier_moves,

@@ -89,6 +89,18 @@ pub enum SpecError {
         /// The text that was given.
         value: String,
     },
+    /// A device that the target's tier does not count, and so nobody pays for.
+    #[error(
+        "{field}: tier {tier} has no {resource}; take the entry out, or name a tier whose resource it is"
+    )]
+    ForeignDevice {
+        /// Path of the field.
+        field: String,
+        /// Name of the extended resource.
+        resource: String,
+        /// The tier that does not have it.
+        tier: String,
+    },
     /// A maintenance window that cannot be read.
     #[error("operations.maintenanceWindow: {0}")]
     Window(#[from] WindowError),
@@ -122,6 +134,7 @@ pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
     let spec = &facts.workload.spec;
     let rules = rules::rules(spec)?;
     rules::check_resources(spec)?;
+    rules::check_devices(spec, &facts.tiers)?;
     let mut unresolved = Vec::new();
     let mut pending = Vec::new();
     let policy = policy::policy(facts, &mut unresolved);

@@ -296,7 +296,10 @@ async fn an_agent_is_told_its_engines_and_its_readings_arrive() {
         .seed(&json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "engine", "namespace": "default",
-                "labels": {"app.kubernetes.io/managed-by": "weir-operator"}},
+                "labels": {"app.kubernetes.io/managed-by": "weir-operator", "pod-template-hash": "abc",
+                    "inference.weir.dev/workload-uid": "0f9c2b1e-0"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "chat-0f9c2b1e-abc",
+                    "uid": "r", "controller": true}]},
             "spec": {"nodeName": "node-1", "containers": [{"name": "c", "image": "i"}]},
             "status": {"phase": "Running", "podIP": "10.244.0.7"}
         }))

@@ -206,7 +206,17 @@ proptest! {
     ) {
         let spec = json!({"source": source, "sha256": "0".repeat(64), "contextTokens": 1, "memory": memory});
         let spec = serde_json::from_value(spec).expect("a spec");
-        let status = model::status(&spec, &ModelProfileStatus::default(), &rates, 3, (1, at(0)));
+        let measurement = |(tier, rate): (&String, &f64), id: &str| model::throughput::Measurement {
+            id: id.to_owned(),
+            tier: tier.clone(),
+            rate: *rate,
+            undisturbed: true,
+        };
+        let once = rates.iter().map(|of_tier| measurement(of_tier, "a"));
+        let again = rates.iter().take(2).map(|of_tier| measurement(of_tier, "b"));
+        let measurements: Vec<_> = once.chain(again).collect();
+        let before = ModelProfileStatus::default();
+        let status = model::status(&spec, &before, &measurements, 3, (1, at(0)));
         prop_assert_eq!(refused::<ModelProfile>(&status), Vec::<String>::new());
     }
 

@@ -37,6 +37,8 @@ pub struct Cluster {
     wall: Wall,
     /// Of operators that start from now on.
     pub settings: Settings,
+    /// What client keys are derived from.
+    pub client_keys: ClientKeyRoot,
     tasks: JoinSet<()>,
 }
 
@@ -58,12 +60,15 @@ pub struct Gateways {
     pub hours_up: AtomicI64,
     /// How often they look; 0: every 20 ms.
     pub every_millis: AtomicI64,
+    /// They do not say which keys they accept.
+    pub silent_on_keys: AtomicBool,
     /// What they remember of every minute.
     pub minutes: Mutex<Vec<Minute>>,
 }
 
 /// A running operator, as far as workloads go.
 pub struct Operator {
+    pub context: Context,
     pub metrics: Arc<Metrics>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -112,6 +117,7 @@ impl Cluster {
             gateways: Arc::default(),
             wall,
             settings: settings(),
+            client_keys: ClientKeyRoot::new([7; 32]),
             tasks,
         };
         cluster.set_price(price);
@@ -168,6 +174,38 @@ impl Cluster {
             name: name.into(),
             content_type: "application/merge-patch+json".into(),
             body,
+            ..weir_simapi::RequestInfo::default()
+        };
+        self.api.handle(&request).expect("is accepted");
+    }
+
+    /// The same for an object of any kind, by its group, version and resource, where nothing is said with it.
+    pub fn ask_in(&self, verb: &str, kind: (&str, &str, &str), namespace: &str, name: &str) {
+        let (group, version, resource) = kind;
+        let request = weir_simapi::RequestInfo {
+            actor: "user".into(),
+            verb: verb.into(),
+            group: group.into(),
+            version: version.into(),
+            resource: resource.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            ..weir_simapi::RequestInfo::default()
+        };
+        self.api.handle(&request).expect("is accepted");
+    }
+
+    /// Gives the Secret of the certificate authority other contents.
+    pub fn replace_secret(&self, by: &Value) {
+        let request = weir_simapi::RequestInfo {
+            actor: "user".into(),
+            verb: "patch".into(),
+            version: "v1".into(),
+            resource: "secrets".into(),
+            namespace: "weir-system".into(),
+            name: names::CA_SECRET.into(),
+            content_type: "application/merge-patch+json".into(),
+            body: json!({"data": by["data"]}),
             ..weir_simapi::RequestInfo::default()
         };
         self.api.handle(&request).expect("is accepted");
@@ -242,7 +280,7 @@ impl Cluster {
             telemetry: telemetry.clone(),
             events: Events::start(client.clone(), actor, Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
-            client_keys: ClientKeyRoot::new([7; 32]),
+            client_keys: self.client_keys.clone(),
             engine_root: ENGINE_ROOT.parse().expect("a public key"),
             client,
         };
@@ -252,8 +290,9 @@ impl Cluster {
             Arc::clone(&self.gateways),
         ));
         let stop = CancellationToken::new();
-        let task = tokio::spawn(workload::controller::run(context, stop.clone()));
+        let task = tokio::spawn(workload::controller::run(context.clone(), stop.clone()));
         Operator {
+            context,
             metrics,
             stop,
             task,
@@ -450,6 +489,7 @@ async fn acknowledge(api: SimApi, telemetry: Telemetry, gateways: Arc<Gateways>)
             api.revision(),
             gateways.blind.load(Ordering::Relaxed),
             gateways.silent.load(Ordering::Relaxed),
+            gateways.silent_on_keys.load(Ordering::Relaxed),
         );
         let every = gateways.every_millis.load(Ordering::Relaxed).max(20);
         let every = Duration::from_millis(every.unsigned_abs());
@@ -465,6 +505,9 @@ async fn acknowledge(api: SimApi, telemetry: Telemetry, gateways: Arc<Gateways>)
         if gateways.blind.load(Ordering::Relaxed) {
             let none = Some(Reachable::default());
             rows.iter_mut().for_each(|row| row.reachable = none.clone());
+        }
+        if gateways.silent_on_keys.load(Ordering::Relaxed) {
+            rows.iter_mut().for_each(|row| row.key.clear());
         }
         if !gateways.silent.load(Ordering::Relaxed) && (rows != known || seq == 0) {
             seq += 1;
@@ -521,5 +564,9 @@ fn in_force(workload: &Value) -> Option<Acknowledgement> {
         step: placement["step"].as_i64()?,
         removed: false,
         reachable: Some(Reachable { targets }),
+        key: workload["status"]["clientKey"]["sha256"]
+            .as_str()
+            .and_then(|hash| hex::decode(hash).ok())
+            .unwrap_or_default(),
     })
 }

@@ -49,6 +49,8 @@ pub(super) struct InForce {
     pub decision_id: String,
     /// Labels of the local targets that it has a ready engine for, if it says.
     pub reachable: Option<BTreeSet<String>>,
+    /// Hash of the present client key in hexadecimal; empty where it has none or does not say.
+    pub key: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]

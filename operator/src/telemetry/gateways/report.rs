@@ -23,6 +23,7 @@ const MAX_IN_FLIGHT: u64 = 1_000_000;
 /// Targets of one workload that a gateway may name.
 const MAX_TARGETS: usize = 256;
 const MAX_UID: usize = 64;
+const HASH_BYTES: usize = 32;
 const MAX_NAME: usize = 253;
 const MAX_TEXT: usize = 512;
 
@@ -275,6 +276,12 @@ fn rings(minutes: &[Minute]) -> BTreeMap<String, (usize, i64)> {
     rings
 }
 
+/// A hash in hexadecimal; none where it has another length.
+fn key(hash: &[u8]) -> String {
+    let is_hash = hash.len() == HASH_BYTES;
+    is_hash.then(|| hex::encode(hash)).unwrap_or_default()
+}
+
 fn apply_acknowledgements(
     run: &mut Run,
     rows: Vec<Acknowledgement>,
@@ -299,6 +306,7 @@ fn apply_acknowledgements(
             step: row.step,
             decision_id: cut(row.decision_id),
             reachable: row.reachable.map(labels),
+            key: key(&row.key),
         });
         if known != now {
             changes.insert(TelemetryChange::Workload(row.uid.clone()));

@@ -10,7 +10,7 @@ use weir_crds::placement::{Location, Phase, Placement};
 
 use super::View;
 use crate::workload::moves::{ACK_TIMEOUT, Acknowledgement, HEARING_TIMEOUT, Usable, after};
-use crate::workload::{observe, validate};
+use crate::workload::{client_key, observe, validate};
 
 /// A condition before it is set: type, status, reason, message.
 struct Finding(&'static str, ConditionStatus, String, String);
@@ -47,6 +47,7 @@ pub fn conditions(
         findings.push(price_fresh(view));
     }
     findings.push(route_programmed(view, previous));
+    findings.push(client_key_ready(view));
     findings.extend(slo_met(view));
     let ready = summary::ready(view, previous, &findings);
     let stalled = summary::stalled(view, &findings);
@@ -334,6 +335,33 @@ fn route_programmed(view: View<'_>, previous: &[Condition]) -> Finding {
     };
     let message = format!("step {} {who}", placement.step);
     Finding::new(type_, false, "AckTimeout", message)
+}
+
+fn client_key_ready(view: View<'_>) -> Finding {
+    let type_ = types::CLIENT_KEY_READY;
+    if let Some(problem) = &view.keys.problem {
+        return Finding::new(
+            type_,
+            false,
+            problem.reason.as_str(),
+            problem.message.clone(),
+        );
+    }
+    let Some(key) = &view.keys.key else {
+        return Finding::new(type_, false, "NotMade", "there is no key yet");
+    };
+    let holds = format!("Secret {} holds the key", key.secret_name);
+    let Some(before) = key.former.first() else {
+        return Finding::new(type_, true, "Made", holds);
+    };
+    let reason = if client_key::root_was_replaced(key) {
+        "RootReplaced"
+    } else {
+        "Rotated"
+    };
+    let (secret, until) = (&before.secret_name, before.valid_until.0);
+    let message = format!("{holds}; the one before it, in {secret}, is valid until {until}");
+    Finding::new(type_, true, reason, message)
 }
 
 fn slo_met(view: View<'_>) -> Option<Finding> {

@@ -1,9 +1,11 @@
 //! The parts of a spec that govern moves and pods.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use weir_crds::GPUTier;
 use weir_crds::placement::Location;
 use weir_crds::quantity;
 use weir_crds::workload::{InferenceWorkloadSpec, Target};
@@ -78,6 +80,46 @@ pub(super) fn check_resources(spec: &InferenceWorkloadSpec) -> Result<(), SpecEr
             ("limits", &resources.limits),
         ] {
             check_amounts(&target.name, kind, amounts)?;
+        }
+    }
+    Ok(())
+}
+
+/// Pods take the devices of their tier: others, which only extended resources are, would be another tier's and cost nothing.
+pub(super) fn check_devices(
+    spec: &InferenceWorkloadSpec,
+    tiers: &BTreeMap<String, Arc<GPUTier>>,
+) -> Result<(), SpecError> {
+    for target in &spec.targets {
+        let Some(local) = &target.local else {
+            continue;
+        };
+        let template = local.pod_template.as_ref();
+        let Some(resources) = template.and_then(|template| template.resources.as_ref()) else {
+            continue;
+        };
+        let of_tiers = local
+            .tiers
+            .iter()
+            .filter_map(|tier| tiers.get_key_value(tier));
+        let of_tiers: Vec<_> = of_tiers.collect();
+        for (kind, amounts) in [
+            ("requests", &resources.requests),
+            ("limits", &resources.limits),
+        ] {
+            for resource in amounts.keys().filter(|resource| resource.contains('/')) {
+                let lacks = |tier: &GPUTier| tier.spec.resource.name != *resource;
+                if let Some((tier, _)) = of_tiers.iter().find(|(_, tier)| lacks(tier)) {
+                    let target = &target.name;
+                    return Err(SpecError::ForeignDevice {
+                        field: format!(
+                            "targets[{target}].local.podTemplate.resources.{kind}[{resource}]"
+                        ),
+                        resource: resource.clone(),
+                        tier: (*tier).clone(),
+                    });
+                }
+            }
         }
     }
     Ok(())

@@ -8,12 +8,14 @@ use super::{Finding, View, carrying};
 use crate::workload::moves::Usable;
 use crate::workload::validate;
 
-/// Placed, some target that has traffic serves it, and the gateways have the route of this generation.
+/// Placed, with a key, some target that has traffic serves it, and the gateways have the route of this generation.
 pub(super) fn ready(view: View<'_>, previous: &[Condition], findings: &[Finding]) -> Finding {
     let type_ = types::READY;
     let finding = |type_: &str| findings.iter().find(|finding| finding.0 == type_);
     let fails = |type_: &'static str| finding(type_).filter(|finding| !finding.holds());
-    let first = fails(types::ACCEPTED).or_else(|| fails(types::PLACED));
+    let first = fails(types::ACCEPTED)
+        .or_else(|| fails(types::PLACED))
+        .or_else(|| fails(types::CLIENT_KEY_READY));
     if let Some(Finding(_, _, reason, message)) = first {
         return Finding::new(type_, false, reason, message.clone());
     }
@@ -103,6 +105,15 @@ pub(super) fn stalled(view: View<'_>, findings: &[Finding]) -> Finding {
         failed(types::LOCAL_READY).filter(|_| lasting || refused)
     {
         return Finding::new(type_, true, reason, message.clone());
+    }
+    let key = view.keys.problem.as_ref();
+    if let Some(problem) = key.filter(|problem| problem.reason.lasting()) {
+        return Finding::new(
+            type_,
+            true,
+            problem.reason.as_str(),
+            problem.message.clone(),
+        );
     }
     if let Some(Finding(_, _, reason, message)) =
         failed(types::ROUTE_PROGRAMMED).filter(|finding| finding.2 == "AckTimeout")
