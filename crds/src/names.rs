@@ -40,6 +40,9 @@ pub const ANNOTATION_KEY_COUNTER: &str = "inference.weir.dev/key-counter";
 /// Annotation on a workload: for how long a key that is replaced stays valid, such as `0s` after a leak.
 pub const ANNOTATION_KEY_OVERLAP: &str = "inference.weir.dev/key-overlap";
 
+/// Annotation on a price book: the `revision` of each held change that a person confirms, with commas between.
+pub const ANNOTATION_CONFIRM_PRICES: &str = "inference.weir.dev/confirm-prices";
+
 /// Type of the Secret that holds a client key.
 pub const CLIENT_KEY_SECRET_TYPE: &str = "inference.weir.dev/client-key";
 /// Key in that Secret: the bearer token.

@@ -87,6 +87,34 @@ pub struct PriceEntry {
     /// Name of the model, as a provider's priceKey has it.
     #[schemars(length(min = 1, max = 256))]
     pub model: String,
+    /// Prices by the token.
+    #[serde(flatten)]
+    pub tokens: TokenPrices,
+    /// USD for a million requests, whatever their tokens. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
+    pub usd_per_million_requests: Option<String>,
+    /// Percent off every price for requests that go through the provider's batch interface. It lowers no cost: no request is sent through one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub batch_discount_percent: Option<i32>,
+    /// Prices of requests whose prompt is longer than a threshold; the highest threshold that is exceeded counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["aboveInputTokens".into()]))]
+    pub context_tiers: Vec<ContextTierPrice>,
+    /// Prices that are announced: each takes the place of all prices of the entry from its effectiveFrom on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["effectiveFrom".into()]))]
+    pub upcoming: Vec<UpcomingPrice>,
+}
+
+/// Prices by the token, in USD per million tokens.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenPrices {
     /// USD for a million tokens of prompts.
     #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
     #[x_kube(validation = is_price())]
@@ -96,41 +124,53 @@ pub struct PriceEntry {
     #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
     #[x_kube(validation = is_price())]
     pub cached_input_usd_per_million_tokens: Option<String>,
+    /// USD for a million tokens of prompts that are written into the prompt cache. Where prompts are cached, all that the cache does not answer counts as written. Default: the input price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_price())]
+    pub cache_write_usd_per_million_tokens: Option<String>,
     /// USD for a million tokens of answers.
     #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
     #[x_kube(validation = is_price())]
     pub output_usd_per_million_tokens: String,
-    /// Percent off every price for requests that go through the provider's batch interface; counted for demand.pattern Batch.
+    /// USD for a million tokens of reasoning. How many of an answer's tokens are reasoning is not known: all count at the dearer of both prices. Default: the output price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100))]
-    pub batch_discount_percent: Option<i32>,
-    /// Prices of requests whose prompt is longer than a threshold; the highest threshold that is exceeded counts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["aboveInputTokens".into()]))]
-    pub context_tiers: Vec<ContextTierPrice>,
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_price())]
+    pub reasoning_usd_per_million_tokens: Option<String>,
 }
 
-/// Prices of whole requests whose prompt is longer than a threshold, in USD per million tokens.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
+/// Prices of whole requests whose prompt is longer than a threshold.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ContextTierPrice {
     /// Prompts of more tokens than this are billed so.
     #[schemars(range(min = 0, max = 100_000_000))]
     pub above_input_tokens: i64,
-    /// USD for a million tokens of prompts.
-    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
-    #[x_kube(validation = is_price())]
-    pub input_usd_per_million_tokens: String,
-    /// USD for a million tokens of prompts that the prompt cache answers. Default: the tier's input price.
+    /// Prices by the token.
+    #[serde(flatten)]
+    pub tokens: TokenPrices,
+}
+
+/// A price that is announced.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct UpcomingPrice {
+    /// When it begins to hold. It is judged by the guard then, as any change is.
+    pub effective_from: Time,
+    /// Prices by the token.
+    #[serde(flatten)]
+    pub tokens: TokenPrices,
+    /// USD for a million requests, whatever their tokens. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
-    #[x_kube(validation = is_price())]
-    pub cached_input_usd_per_million_tokens: Option<String>,
-    /// USD for a million tokens of answers.
-    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
-    #[x_kube(validation = is_price())]
-    pub output_usd_per_million_tokens: String,
+    #[x_kube(validation = is_decimal())]
+    pub usd_per_million_requests: Option<String>,
+    /// Prices of requests whose prompt is longer than a threshold; the highest threshold that is exceeded counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["aboveInputTokens".into()]))]
+    pub context_tiers: Vec<ContextTierPrice>,
 }
 
 /// A ConfigMap in Weir's own namespace.
@@ -239,6 +279,19 @@ pub struct InferencePriceBookStatus {
     /// Models that the source has prices for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entries: Option<i64>,
+    /// Rows of the source without a price that can be used, at most twenty; those that providers refer to come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["model".into()]))]
+    pub unread: Vec<RowRemark>,
+    /// How many rows of the source have no price that can be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread_count: Option<i64>,
+    /// Fees of believed prices that no cost counts, such as those of searches; at most twenty models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["model".into()]))]
+    pub uncounted: Vec<RowRemark>,
     /// ETag of the document that was read last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
@@ -262,6 +315,16 @@ pub struct InferencePriceBookStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What there is to say of a row of the source.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RowRemark {
+    /// Name of the model, as the source has it.
+    pub model: String,
+    /// What is the matter with its row.
+    pub reason: String,
 }
 
 /// A change that the guard holds back.

@@ -30,6 +30,10 @@ fn relax(schema: &mut JSONSchemaProps) {
     schema.min_length = None;
     schema.default = None;
     let is_text = schema.type_.as_deref() == Some("string");
+    if is_text {
+        // As a pattern is one; what holds between fields stays.
+        schema.x_kubernetes_validations = None;
+    }
     if is_text && schema.format.is_none() && schema.enum_.is_none() {
         schema.max_length.get_or_insert(text::MOST as i64);
         // Where a spec says in words what a pattern would say in signs.

@@ -156,7 +156,7 @@ pub enum DemandPattern {
     Interactive,
     /// In a few busy hours: the busiest has six times the mean.
     Bursty,
-    /// Whenever there is room: requests wait, and are billed at the batch discount where a price has one.
+    /// Whenever there is room: requests wait. They are billed as any: no batch interface is used, and no discount is counted.
     Batch,
 }
 

@@ -10,6 +10,8 @@ mod collector;
 mod election;
 #[path = "infra/engine_keys.rs"]
 mod engine_keys;
+#[path = "infra/price_books.rs"]
+mod price_books;
 #[path = "infra/replica.rs"]
 mod replica;
 #[path = "infra/statuses.rs"]

@@ -19,6 +19,7 @@ use crate::prices::PriceOverride;
         kubectl weir explain support-chat -n team-a\n  \
         kubectl weir plan -f charts/weir/examples --price acme-small=0.28:1.10 --price acme-frontier=3:15\n  \
         kubectl weir price diff old.json new.json\n  \
+        kubectl weir price confirm acme\n  \
         kubectl weir top\n\n\
         Exit status: 0 success, 1 failure or an incomplete answer, 2 wrong usage."
 )]
@@ -74,7 +75,7 @@ pub enum Command {
     /// Price feeds and price books.
     #[command(
         subcommand,
-        after_help = "Examples:\n  kubectl weir price diff old.json new.json"
+        after_help = "Examples:\n  kubectl weir price diff old.json new.json\n  kubectl weir price confirm acme --model acme-small"
     )]
     Price(PriceCommand),
     /// Tiers by what is free and what they cost, and workloads by what they cost.
@@ -142,6 +143,29 @@ pub enum PriceCommand {
             kubectl weir price diff book/acme model_prices_and_context_window.json"
     )]
     Diff(DiffArgs),
+    /// Has changes that the price guard holds back believed at once; shows both prices of each.
+    #[command(
+        after_help = "It writes an annotation that names each change by its revision, so that a later change of the same model is held again. \
+            Rows that cannot be read have nothing to confirm.\n\n\
+            Examples:\n  \
+            kubectl weir price confirm acme\n  \
+            kubectl weir price confirm acme --model acme-small\n  \
+            kubectl weir price confirm acme --provider acme-eu"
+    )]
+    Confirm(ConfirmArgs),
+}
+
+/// Arguments of `price confirm`.
+#[derive(Debug, Args)]
+pub struct ConfirmArgs {
+    /// The price book.
+    pub book: String,
+    /// Changes of this model alone, as the price book or a provider names it.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Changes of models of this InferenceProvider alone.
+    #[arg(long, value_name = "PROVIDER")]
+    pub provider: Option<String>,
 }
 
 /// Arguments of `price diff`.
@@ -151,6 +175,9 @@ pub struct DiffArgs {
     pub a: String,
     /// The prices after: a file, or book/NAME.
     pub b: String,
+    /// Exit with status 1 when anything differs.
+    #[arg(long)]
+    pub exit_code: bool,
 }
 
 /// Arguments of `top`.

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use weir_crds::{InferenceWorkload, ModelProfile, names};
+use serde_json::json;
+use weir_crds::{InferencePriceBook, InferenceWorkload, ModelProfile, names};
 use weir_operator::workload::validate::claims_of;
 
 use crate::cli::Connection;
@@ -42,6 +43,18 @@ pub enum ClusterError {
         /// Kind or object.
         what: String,
     },
+    /// The user may not change it.
+    #[error("you may not change {what}: ask for a role that can patch it")]
+    MayNotChange {
+        /// Kind and name.
+        what: String,
+    },
+    /// It is no longer what was shown.
+    #[error("{what} has changed meanwhile: look again, and confirm what is held then")]
+    Changed {
+        /// Kind and name.
+        what: String,
+    },
     /// The kind is not known.
     #[error(
         "the cluster has no kind {kind}: is Weir installed there (helm install weir charts/weir)?"
@@ -61,7 +74,7 @@ pub enum ClusterError {
         namespace: String,
     },
     /// Anything else.
-    #[error("cannot read {what}")]
+    #[error("cannot read or change {what}")]
     Call {
         /// Kind or object.
         what: String,
@@ -266,6 +279,42 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Sets an annotation of a price book that is still what `book` is.
+    ///
+    /// # Errors
+    /// When it has changed, or may not be changed.
+    pub async fn annotate(
+        &self,
+        book: &InferencePriceBook,
+        (key, value): (&str, &str),
+    ) -> Result<(), ClusterError> {
+        let name = book.name_any();
+        let what = format!("InferencePriceBook {name}");
+        let api = Api::<InferencePriceBook>::all(self.client.clone());
+        let patch = Patch::Merge(json!({"metadata": {
+            "resourceVersion": book.metadata.resource_version,
+            "annotations": {key: value},
+        }}));
+        let params = PatchParams {
+            field_manager: Some("kubectl-weir".to_owned()),
+            ..PatchParams::default()
+        };
+        let answer = tokio::time::timeout(CALL_TIMEOUT, api.patch(&name, &params, &patch)).await;
+        match answer.map_err(|_| ClusterError::Timeout)? {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                Err(ClusterError::MayNotChange { what })
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                Err(ClusterError::Changed { what })
+            }
+            Err(error) => Err(ClusterError::Call {
+                what,
+                source: Box::new(error),
+            }),
+        }
     }
 
     /// The pods that serve a workload.

@@ -116,7 +116,7 @@ mod tests {
         "{kind: InferencePriceBook, apiVersion: inference.weir.dev/v1alpha1, metadata: {name: b}, spec: {source: {inline: {entries: [{model: m, inputUsdPerMillionTokens: '1', outputUsdPerMillionTokens: '2'}]}}}}"
     )]
     fn every_format_is_told_by_its_shape(#[case] text: &str) {
-        let price = read("a file", text).expect("readable").document.prices["m"].clone();
+        let price = read("a file", text).expect("readable").document.prices["m"].base;
         assert_eq!((price.input, price.output), (1_000_000, 2_000_000));
     }
 

@@ -6,12 +6,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::cel::validate_cel;
 use kube::{CustomResourceExt, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weir_crds::names::{GROUP, VERSION};
+use weir_schema::Schema;
 
 use crate::objects::Objects;
 
@@ -184,17 +184,15 @@ impl Reading<'_> {
     where
         K: DeserializeOwned + Serialize + ResourceExt + CustomResourceExt,
     {
+        let refused = would_refuse(document);
+        if !refused.is_empty() {
+            return Err(self.refused(document, refused.join("; ")));
+        }
         let object = K::deserialize(document)
             .map_err(|error: serde_json::Error| self.refused(document, error.to_string()))?;
         if object.meta().name.is_none() {
             return Err(self.refused(document, "metadata.name is missing".to_owned()));
         }
-        let known = serde_json::to_value(&object).unwrap_or_default();
-        if let Some(field) = unknown_field(&document["spec"], &known["spec"], "spec") {
-            return Err(self.refused(document, format!("unknown field {field}")));
-        }
-        // The schema's own rules, so that nothing is planned that could not be applied.
-        validate_cel(&object).map_err(|errors| self.refused(document, errors.to_string()))?;
         Ok(object)
     }
 
@@ -211,35 +209,33 @@ impl Reading<'_> {
     }
 }
 
-/// A field that was given and does not come back from the typed object: a misspelt one, which must not be passed over.
-fn unknown_field(given: &Value, known: &Value, path: &str) -> Option<String> {
-    match (given, known) {
-        (Value::Object(given), known) => given.iter().find_map(|(field, value)| {
-            let path = format!("{path}.{field}");
-            match known.get(field) {
-                Some(known) => unknown_field(value, known, &path),
-                None if is_empty(value) => None,
-                None => Some(path),
-            }
-        }),
-        (Value::Array(given), Value::Array(known)) => {
-            let mut pairs = given.iter().zip(known).enumerate();
-            pairs.find_map(|(at, (given, known))| {
-                unknown_field(given, known, &format!("{path}[{at}]"))
-            })
-        }
-        _ => None,
-    }
-}
+/// Most faults of an object that are told at once.
+const MOST_FAULTS: usize = 8;
 
-/// What typed objects leave out when they are written.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_empty),
-        _ => false,
+/// What the API server would refuse of an object by its kind's schema: unknown fields, types, bounds, required fields,
+/// repeated items and rules. Its status is not asked about: the operator writes that.
+fn would_refuse(document: &Value) -> Vec<String> {
+    let definitions = weir_crds::all();
+    let kind = document["kind"].as_str().unwrap_or_default();
+    let definition = definitions.iter().find(|crd| crd.spec.names.kind == kind);
+    let Some(schema) = definition.and_then(|crd| Schema::of(crd, VERSION)) else {
+        return Vec::new();
+    };
+    let mut applied = document.clone();
+    if let Some(fields) = applied.as_object_mut() {
+        fields.remove("status");
     }
+    let undeclared = schema.undeclared(&applied).into_iter();
+    let mut faults: Vec<String> = undeclared
+        .map(|field| format!("unknown field {field}"))
+        .collect();
+    schema.decode(&mut applied);
+    let refused = schema.refused(&applied, None).into_iter();
+    // Rules that could not be checked yet are no fault of the object's.
+    let told = refused.filter(|cause| !cause.message.contains("rules were not checked"));
+    faults.extend(told.map(|cause| cause.to_string().replace("Invalid value: ", "")));
+    faults.truncate(MOST_FAULTS);
+    faults
 }
 
 #[cfg(test)]
@@ -297,6 +293,39 @@ spec:
         let error = read(&text).expect_err("is refused").to_string();
         assert!(error.contains("InferenceWorkload chat"), "{error}");
         assert!(error.contains(named), "{error}");
+    }
+
+    #[rstest]
+    #[case::twice(
+        "targets:",
+        "targets:\n  - name: here\n    local: {modelRef: {name: m}, tiers: [t]}",
+        "spec.targets[1]: Duplicate value"
+    )]
+    #[case::negative(
+        "targets:",
+        "demand: {requestsPerMonth: -5}\n  targets:",
+        "spec.demand.requestsPerMonth"
+    )]
+    #[case::too_long("{name: m}", "{name: ''}", "spec.targets[0].local.modelRef.name")]
+    fn the_whole_schema_is_asked(#[case] from: &str, #[case] to: &str, #[case] named: &str) {
+        let error = read(&WORKLOAD.replace(from, to))
+            .expect_err("is refused")
+            .to_string();
+        assert!(error.contains(named), "{error}");
+        assert!(!error.contains("18446744073709551615"), "{error}");
+    }
+
+    #[test]
+    fn a_workload_without_targets_is_refused() {
+        let at = WORKLOAD.find("  targets:").expect("targets");
+        let error = read(&format!("{}  targets: []\n", &WORKLOAD[..at])).expect_err("is refused");
+        assert!(error.to_string().contains("spec.targets"), "{error}");
+    }
+
+    #[test]
+    fn an_object_as_the_cluster_has_it_is_read_with_its_status() {
+        let status = "status: {observedGeneration: 1, conditions: [], ofALaterVersion: true}\n";
+        assert!(read(&format!("{WORKLOAD}{status}")).is_ok());
     }
 
     #[test]

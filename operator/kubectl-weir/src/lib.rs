@@ -1,4 +1,4 @@
-//! `kubectl weir`: what Weir decided and why, and what it would decide. Reads; never writes to the cluster.
+//! `kubectl weir`: what Weir decided and why, and what it would decide. Reads; of the cluster it writes one annotation, where prices are confirmed.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -10,6 +10,7 @@ pub mod feed;
 pub mod files;
 pub mod objects;
 pub mod plan;
+mod price_confirm;
 mod price_diff;
 pub mod prices;
 mod rerun;
@@ -18,4 +19,4 @@ mod status;
 mod text;
 mod top;
 
-pub use run::{Answer, Failure, run};
+pub use run::{Answer, Failure, described, run};

@@ -1,7 +1,6 @@
 //! The plugin's process: flags, the clock, output and exit status.
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -24,7 +23,7 @@ async fn main() -> ExitCode {
             ExitCode::from(u8::from(!answer.complete))
         }
         Err(failure) => {
-            print(&mut std::io::stderr(), &described(&failure));
+            print(&mut std::io::stderr(), &kubectl_weir::described(&failure));
             ExitCode::from(failure.exit_status())
         }
     }
@@ -34,14 +33,4 @@ async fn main() -> ExitCode {
 fn print(stream: &mut dyn Write, text: &str) {
     drop(stream.write_all(text.as_bytes()));
     drop(stream.flush());
-}
-
-fn described(failure: &dyn Error) -> String {
-    let mut text = format!("error: {failure}\n");
-    let mut source = failure.source();
-    while let Some(cause) = source {
-        text.push_str(&format!("  because: {cause}\n"));
-        source = cause.source();
-    }
-    text
 }

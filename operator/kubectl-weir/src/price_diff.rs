@@ -15,7 +15,7 @@ use crate::text::{Table, UNKNOWN, wrapped};
 ///
 /// # Errors
 /// When the book cannot be understood.
-pub(crate) fn diff(a: &Feed, b: &Feed, now: Timestamp) -> Result<String, PriceError> {
+pub(crate) fn diff(a: &Feed, b: &Feed, now: Timestamp) -> Result<Diff, PriceError> {
     let limits = guard_of(a, b)?;
     let before = &a.document.prices;
     let after = &b.document.prices;
@@ -50,8 +50,8 @@ pub(crate) fn diff(a: &Feed, b: &Feed, now: Timestamp) -> Result<String, PriceEr
         changes.row([
             change.to_owned(),
             model.clone(),
-            part(old, new, |price| price.input),
-            part(old, new, |price| price.output),
+            part(old, new, |price| price.base.input),
+            part(old, new, |price| price.base.output),
             guard.to_owned(),
         ]);
     }
@@ -69,7 +69,19 @@ pub(crate) fn diff(a: &Feed, b: &Feed, now: Timestamp) -> Result<String, PriceEr
     if unreadable > 0 {
         text.push_str(&format!("{unreadable} rows of B have no readable price.\n"));
     }
-    Ok(text)
+    Ok(Diff {
+        text,
+        differs: added + removed + changed > 0,
+    })
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Diff {
+    /// For people.
+    pub(crate) text: String,
+    /// Whether anything did.
+    pub(crate) differs: bool,
 }
 
 fn guard_of(a: &Feed, b: &Feed) -> Result<Limits, PriceError> {

@@ -15,7 +15,7 @@ use weir_crds::workload::NameRef;
 use weir_crds::{InferencePriceBook, InferencePriceBookStatus};
 use weir_operator::price_book::guard::{self, Belief, Limits};
 use weir_operator::price_book::parse::{self, Document, ModelPrice, TierPrice};
-use weir_operator::price_book::status::{self, Reading};
+use weir_operator::price_book::status::{self, Reading, Rows};
 
 use crate::objects::Objects;
 
@@ -139,8 +139,7 @@ pub fn read_books(objects: &mut Objects, now: Timestamp) -> Result<(), PriceErro
         let before = book.status.as_ref().map(status::belief).unwrap_or_default();
         let (belief, changes) = guard::judge(&before, &document, wanted, limits, now);
         let reading = Reading::Read {
-            models: Some(document.prices.len()),
-            rejected: document.rejected.len(),
+            rows: Rows::of(&document, wanted),
             etag: None,
         };
         let previous = InferencePriceBookStatus::default();
@@ -211,7 +210,7 @@ pub fn apply_overrides(
         }
         for (provider, key) in places {
             let known = known(objects, &provider, &key);
-            let known_output = known.as_ref().map(|known| known.output);
+            let known_output = known.as_ref().map(|known| known.base.output);
             let output = given.output.or(known_output);
             let output = output.ok_or_else(|| PriceError::NoOutput {
                 model: given.model.clone(),
@@ -228,27 +227,42 @@ pub fn apply_overrides(
 /// catalogues state them as shares of the plain prices.
 fn repriced(known: Option<ModelPrice>, input: u64, output: u64) -> ModelPrice {
     let Some(known) = known else {
-        return ModelPrice {
+        let base = TierPrice {
             input,
             output,
+            ..TierPrice::default()
+        };
+        return ModelPrice {
+            base,
             ..ModelPrice::default()
         };
     };
-    let of_input = |price| scaled(price, known.input, input);
-    let tier = |(tokens, tier): (&u64, &TierPrice)| {
-        let repriced = TierPrice {
+    let of_input = |price| scaled(price, known.base.input, input);
+    let of_output = |price| scaled(price, known.base.output, output);
+    let tier = |tier: &TierPrice| {
+        Some(TierPrice {
             input: of_input(tier.input)?,
             cached_input: tier.cached_input.and_then(of_input),
-            output: scaled(tier.output, known.output, output)?,
-        };
-        Some((*tokens, repriced))
+            cache_write: tier.cache_write.and_then(of_input),
+            output: of_output(tier.output)?,
+            reasoning: tier.reasoning.and_then(of_output),
+        })
     };
+    let tiers = known.context_tiers.iter();
     ModelPrice {
-        input,
-        cached_input: known.cached_input.and_then(of_input),
-        output,
+        base: TierPrice {
+            input,
+            cached_input: known.base.cached_input.and_then(of_input),
+            cache_write: known.base.cache_write.and_then(of_input),
+            output,
+            reasoning: known.base.reasoning.and_then(of_output),
+        },
+        per_request: known.per_request,
         batch_discount_percent: known.batch_discount_percent,
-        context_tiers: known.context_tiers.iter().filter_map(tier).collect(),
+        context_tiers: tiers
+            .filter_map(|(tokens, price)| Some((*tokens, tier(price)?)))
+            .collect(),
+        upcoming: BTreeMap::new(),
     }
 }
 
@@ -364,7 +378,7 @@ fn put(
     );
     status.held.retain(|held| held.model != key);
     status.prices.retain(|entry| entry.model != key);
-    status.prices.push(parse::to_entry(key, &price));
+    status.prices.push(parse::to_entry(key, &price.at(now)));
     status.prices.sort_by(|a, b| a.model.cmp(&b.model));
     status.as_of = Some(Time(now));
     status.revision = Some("what-if".to_owned());

@@ -3,14 +3,17 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use weir_crds::{GPUTier, InferencePriceBook};
+use weir_crds::{GPUTier, InferencePriceBook, InferenceProvider, names};
 
-use crate::cli::{Cli, Command, DiffArgs, Output, PlanArgs, PriceCommand, StatusArgs};
+use crate::cli::{
+    Cli, Command, ConfirmArgs, DiffArgs, Output, PlanArgs, PriceCommand, StatusArgs, TopArgs,
+};
 use crate::cluster::{Access, Cluster, ClusterError};
 use crate::feed::{self, Feed, FeedError};
 use crate::files::{self, FileError};
 use crate::objects::Objects;
 use crate::plan::{self, PlanError, Planned, WhatIf};
+use crate::price_confirm::{self, ConfirmError};
 use crate::prices::PriceError;
 use crate::rerun::rerun;
 use crate::{explain, price_diff, status, top};
@@ -63,6 +66,17 @@ pub enum Failure {
     /// There is no such price book.
     #[error("InferencePriceBook {0} does not exist: `kubectl get ipb` lists them")]
     NoBook(String),
+    /// There is no such provider.
+    #[error("InferenceProvider {0} does not exist: `kubectl get iprov` lists them")]
+    NoProvider(String),
+    /// Nothing is confirmed.
+    #[error(transparent)]
+    Confirm(#[from] ConfirmError),
+    /// What is planned refers to objects that the user may not read.
+    #[error(
+        "a plan needs {0}, which you may not read: ask for a role that can get and list it, or give it with -f"
+    )]
+    Unreadable(String),
     /// The answer cannot be written.
     #[error("cannot write the answer as JSON")]
     Json(#[from] serde_json::Error),
@@ -79,6 +93,22 @@ impl Failure {
             _ => 1,
         }
     }
+}
+
+/// A failure in lines: what failed, and under it why. What a line says already is not said again.
+pub fn described(failure: &dyn std::error::Error) -> String {
+    let mut said = failure.to_string();
+    let mut text = format!("error: {said}\n");
+    let mut source = failure.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !said.contains(&cause_text) {
+            text.push_str(&format!("  because: {cause_text}\n"));
+            said = cause_text;
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// Runs a command.
@@ -100,13 +130,45 @@ pub async fn run(cli: &Cli, access: &Access, now: Timestamp) -> Result<Answer, F
             .await
         }
         Command::Price(PriceCommand::Diff(args)) => show_diff(args, access, now).await,
-        Command::Top(args) => {
-            let cluster = access.connect().await?;
-            let tiers = cluster.all::<GPUTier>().await?;
-            let workloads = cluster.workloads(args.all_namespaces).await?;
-            Ok(Answer::of(top::top(&tiers, &workloads)))
-        }
+        Command::Price(PriceCommand::Confirm(args)) => confirm(args, access).await,
+        Command::Top(args) => show_top(args, access).await,
     }
+}
+
+/// Tiers belong to the cluster, and many users may read workloads alone.
+async fn show_top(args: &TopArgs, access: &Access) -> Result<Answer, Failure> {
+    let cluster = access.connect().await?;
+    let (tiers, failed) = match cluster.all::<GPUTier>().await {
+        Ok(tiers) => (Some(tiers), Vec::new()),
+        Err(error @ ClusterError::Forbidden { .. }) => (None, vec![error]),
+        Err(error) => return Err(error.into()),
+    };
+    let workloads = cluster.workloads(args.all_namespaces).await?;
+    Ok(Answer {
+        output: top::top(tiers.as_ref(), &workloads),
+        warnings: warnings(&failed),
+        complete: failed.is_empty(),
+    })
+}
+
+async fn confirm(args: &ConfirmArgs, access: &Access) -> Result<Answer, Failure> {
+    let cluster = access.connect().await?;
+    let found = cluster.one::<InferencePriceBook>(&args.book).await?;
+    let book = found.ok_or_else(|| Failure::NoBook(args.book.clone()))?;
+    let provider = match &args.provider {
+        None => None,
+        Some(name) => {
+            let found = cluster.one::<InferenceProvider>(name).await?;
+            Some(found.ok_or_else(|| Failure::NoProvider(name.clone()))?)
+        }
+    };
+    let confirmed = price_confirm::confirm(&book, args.model.as_deref(), provider.as_ref())?;
+    let annotation = (
+        names::ANNOTATION_CONFIRM_PRICES,
+        confirmed.revisions.as_str(),
+    );
+    cluster.annotate(&book, annotation).await?;
+    Ok(Answer::of(confirmed.output))
 }
 
 async fn show_status(
@@ -170,7 +232,11 @@ fn warnings(failed: &[ClusterError]) -> Vec<String> {
 async fn show_diff(args: &DiffArgs, access: &Access, now: Timestamp) -> Result<Answer, Failure> {
     let a = feed_of(&args.a, access).await?;
     let b = feed_of(&args.b, access).await?;
-    Ok(Answer::of(price_diff::diff(&a, &b, now)?))
+    let diff = price_diff::diff(&a, &b, now)?;
+    Ok(Answer {
+        complete: !(args.exit_code && diff.differs),
+        ..Answer::of(diff.text)
+    })
 }
 
 async fn feed_of(name: &str, access: &Access) -> Result<Feed, Failure> {
@@ -259,6 +325,16 @@ impl Planning<'_> {
         }
         for workload in chosen(objects) {
             let failed = cluster.complete(objects, &workload).await;
+            // What may not be read is not absent: a plan without it would say what is not so.
+            let absent = objects.absent(&workload);
+            let unreadable = failed.iter().filter_map(|error| match error {
+                ClusterError::Forbidden { what } => Some(what.as_str()),
+                _ => None,
+            });
+            let unreadable: Vec<&str> = unreadable.collect();
+            if !absent.is_empty() && !unreadable.is_empty() {
+                return Err(Failure::Unreadable(unreadable.join(", ")));
+            }
             if let Some(error) = failed.into_iter().next() {
                 if self.is_cluster_named() {
                     return Err(error.into());

@@ -9,9 +9,15 @@ use weir_crds::{GPUTier, InferenceWorkload};
 
 use crate::text::{Table, cell, dollars_of};
 
-/// Both tables.
-pub(crate) fn top(tiers: &BTreeMap<String, GPUTier>, workloads: &[InferenceWorkload]) -> String {
-    format!("{}\n{}", tier_lines(tiers), workload_lines(workloads))
+/// Both tables; the second alone where tiers may not be read.
+pub(crate) fn top(
+    tiers: Option<&BTreeMap<String, GPUTier>>,
+    workloads: &[InferenceWorkload],
+) -> String {
+    match tiers {
+        Some(tiers) => format!("{}\n{}", tier_lines(tiers), workload_lines(workloads)),
+        None => workload_lines(workloads),
+    }
 }
 
 fn tier_lines(tiers: &BTreeMap<String, GPUTier>) -> String {

@@ -228,11 +228,10 @@ fn evaluate_external(
         candidate.doubts.push(Doubt::DemandUnknown);
         return evaluated;
     };
-    let pattern = context.workload.demand.pattern;
     let curve = external
         .price
         .as_ref()
-        .and_then(|price| TokenCurve::new(price, figures, pattern));
+        .and_then(|price| TokenCurve::new(price, figures));
     let Some(curve) = curve else {
         return evaluated;
     };

@@ -20,14 +20,13 @@ use crate::units::{MicroUsd, MicroUsdPerMillionTokens};
 pub(crate) const HOURS_PER_MONTH: u128 = 730;
 pub(crate) const SECONDS_PER_MONTH: u128 = HOURS_PER_MONTH * 3_600;
 
-/// An exact monthly cost: units of ten to the minus twelve micro-USD, the product of a price per million tokens, a token
-/// count and three percentages (cached share, share of long prompts, what a discount leaves), by the number of shares that
-/// work is cut into. Comparisons use it; what is shown is rounded.
+/// An exact monthly cost: units of ten to the minus ten micro-USD, the product of a price per million tokens, a token
+/// count and two percentages (cached share, share of long prompts), by the number of shares that work is cut into. Comparisons use it; what is shown is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ExactCost(pub(crate) u128);
 
 /// Units of `ExactCost` in a micro-USD.
-pub(crate) const EXACT_PER_MICRO: u128 = 1_000_000_000_000 * SHARES;
+pub(crate) const EXACT_PER_MICRO: u128 = 10_000_000_000 * SHARES;
 /// Shares of the work whose hours are told apart.
 pub(crate) const SHARES: u128 = LoadCurve::SHARES as u128;
 

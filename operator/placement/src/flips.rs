@@ -118,19 +118,23 @@ impl<'a> Flips<'a> {
         let range = (0, MicroUsdPerMillionTokens::MAX.get().into());
         let taker = taker(self.view.evaluated);
         let takes = taker.is_some_and(|taker| taker.name() == external.name());
-        let evenly = |cost: Line| Step {
+        let evenly = |(range, cost): (Range, Line)| Step {
             range,
             cost,
             warm_up: target.warm_up,
         };
+        let pieces = || part.request.iter().copied();
         match (&target.curve, target.exact) {
             (Some(Curve::External(_)), _) if target.name() == external.name() => {
-                vec![evenly(part.request.times(self.requests.get().into()))]
+                let requests = self.requests.get().into();
+                let of_all = |(range, request): (Range, Line)| (range, request.times(requests));
+                pieces().map(of_all).map(evenly).collect()
             }
             (Some(Curve::Mixed(mix)), _) if takes => {
-                mix.steps_of_price(self.requests, part.request, range)
+                let steps = |(range, request)| mix.steps_of_price(self.requests, request, range);
+                pieces().flat_map(steps).collect()
             }
-            (_, Some(exact)) => vec![evenly(Line::constant(exact.0))],
+            (_, Some(exact)) => vec![evenly((range, Line::constant(exact.0)))],
             (_, None) => Vec::new(),
         }
     }
@@ -191,29 +195,24 @@ fn overlaps<'a>(one: &'a [Step], other: &'a [Step]) -> Vec<(Range, &'a Step, &'a
 struct Component {
     quantity: fn(String) -> FlipQuantity,
     name: &'static str,
-    /// A request's cost over this component.
-    request: Line,
+    /// A request's cost over this component, in ranges over which it grows evenly.
+    request: Vec<(Range, Line)>,
     now: MicroUsdPerMillionTokens,
 }
 
 impl Component {
     fn of(curve: &TokenCurve) -> Self {
-        let input_part = curve.per_request() - curve.per_request_without_input();
-        let output_part = curve.per_request() - curve.per_request_without_output();
-        if output_part >= input_part && curve.output_weight() > 0 {
-            Self {
-                quantity: FlipQuantity::OutputPrice,
-                name: "output",
-                request: Line::new(curve.per_request_without_output(), curve.output_weight()),
-                now: curve.price().output,
-            }
-        } else {
-            Self {
-                quantity: FlipQuantity::InputPrice,
-                name: "input",
-                request: Line::new(curve.per_request_without_input(), curve.input_weight()),
-                now: curve.price().input,
-            }
+        let (quantity, name, part): (fn(String) -> FlipQuantity, _, _) =
+            if curve.output_weighs_more() {
+                (FlipQuantity::OutputPrice, "output", curve.output())
+            } else {
+                (FlipQuantity::InputPrice, "input", curve.input())
+            };
+        Self {
+            quantity,
+            name,
+            request: curve.over(part),
+            now: part.listed(),
         }
     }
 }

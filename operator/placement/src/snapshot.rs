@@ -174,7 +174,7 @@ pub enum Pattern {
     Interactive,
     /// In a few busy hours; nobody waits.
     Bursty,
-    /// Whenever there is room: requests wait, and are billed as batches where a provider has a discount for them.
+    /// Whenever there is room: requests wait. They are billed as any.
     Batch,
 }
 

@@ -13,7 +13,7 @@ pub enum UnitError {
         /// Name of the unit.
         unit: &'static str,
         /// The number that was given.
-        value: u64,
+        value: i128,
         /// Smallest valid number.
         min: u64,
         /// Largest valid number.
@@ -50,12 +50,23 @@ macro_rules! unit {
                 if value.wrapping_sub($min) > $max - $min {
                     return Err(UnitError::OutOfRange {
                         unit: stringify!($name),
-                        value,
+                        value: value as i128,
                         min: $min,
                         max: $max,
                     });
                 }
                 Ok(Self(value))
+            }
+
+            /// The same of a number that may be negative, as objects hold them.
+            pub fn from_signed(value: i64) -> Result<Self, UnitError> {
+                let out_of_range = || UnitError::OutOfRange {
+                    unit: stringify!($name),
+                    value: value.into(),
+                    min: $min,
+                    max: $max,
+                };
+                u64::try_from(value).map_err(|_| out_of_range()).and_then(Self::new)
             }
 
             /// The number nearest to `value` that is in range.
@@ -91,6 +102,10 @@ unit!(
 unit!(
     /// Micro-USD for one million tokens; at most a million dollars, more is a unit mistake.
     MicroUsdPerMillionTokens, 0, 1_000_000_000_000
+);
+unit!(
+    /// Micro-USD for one million requests; at most a thousand dollars a request.
+    MicroUsdPerMillionRequests, 0, 1_000_000_000_000_000
 );
 unit!(
     /// Micro-USD for one hour of one replica; at most a million dollars.
@@ -198,6 +213,7 @@ macro_rules! money {
 
 money!(MicroUsd);
 money!(MicroUsdPerMillionTokens);
+money!(MicroUsdPerMillionRequests);
 money!(MicroUsdPerHour);
 
 impl Score {
@@ -326,6 +342,13 @@ mod tests {
     #[case(25_550_000, "$25.55")]
     fn money_reads_as_dollars(#[case] micros: u64, #[case] text: &str) {
         assert_eq!(MicroUsd::clamped(micros.into()).to_string(), text);
+    }
+
+    #[test]
+    fn a_negative_number_is_named_as_it_was_given() {
+        let refused = RequestsPerMonth::from_signed(-5).map_err(|error| error.to_string());
+        assert!(refused.is_err_and(|error| error.starts_with("-5 is not")));
+        assert_eq!(RequestsPerMonth::from_signed(5), RequestsPerMonth::new(5));
     }
 
     #[test]

@@ -8,16 +8,19 @@ use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Resource, ResourceExt};
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use weir_crds::condition::{self, types};
 use weir_crds::price_book::{InferencePriceBookSpec, PriceFormat};
 use weir_crds::quantity::{self, QuantityError};
-use weir_crds::{InferencePriceBook, InferencePriceBookStatus};
+use weir_crds::{InferencePriceBook, InferencePriceBookStatus, names};
 
-use super::fetch::{self, FetchError, Fetched, Source};
+use super::fetch::{self, FetchError, Fetched, Source, Text};
 use super::guard::{self, Change, Limits};
 use super::parse::{self, Document};
-use super::status::{self, Reading};
+use super::status::{self, Reading, Rows};
 use crate::context::Context;
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
@@ -27,12 +30,20 @@ use crate::stores::{Kind, Stores, Trigger};
 const REREAD: Duration = Duration::from_secs(60);
 /// A source that failed is tried again after this, or after its interval if that is shorter.
 const RETRY: Duration = Duration::from_secs(30);
+/// Parsing takes longer than this of no price list.
+const PARSE_TIMEOUT: Duration = Duration::from_secs(10);
+const PARSED_AT_ONCE: usize = 2;
+/// Documents beyond [`fetch::USUAL_BYTES`] that are in memory at once.
+const LARGE_AT_ONCE: usize = 2;
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 struct Controller {
     context: Context,
     writer: StatusWriter<InferencePriceBook>,
     sources: Mutex<HashMap<String, Known>>,
+    /// For documents that are larger than price lists are.
+    large: Arc<Semaphore>,
+    parsing: Arc<Semaphore>,
 }
 
 /// What is remembered of a source between reads; lost with the process, and then read anew.
@@ -40,8 +51,26 @@ struct Controller {
 struct Known {
     generation: i64,
     wanted: BTreeSet<String>,
-    document: Option<(Document, Option<String>)>,
+    read: Option<ReadDocument>,
     due: Instant,
+}
+
+impl Known {
+    /// A price that begins to hold is looked at when it does.
+    fn look_again_at(&mut self, begins: Option<Timestamp>, now: Timestamp) {
+        let wait = begins.and_then(|begins| Duration::try_from(begins.duration_since(now)).ok());
+        if let Some(wait) = wait {
+            self.due = self.due.min(Instant::now() + wait);
+        }
+    }
+}
+
+/// What was read of a source, for the models that matter.
+#[derive(Clone)]
+struct ReadDocument {
+    document: Document,
+    rows: Rows,
+    etag: Option<String>,
 }
 
 /// A spec whose quantities were read.
@@ -56,6 +85,8 @@ pub async fn run(context: Context, stop: CancellationToken) {
     let controller = Arc::new(Controller {
         writer: StatusWriter::new(context.client.clone()),
         sources: Mutex::default(),
+        large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+        parsing: Arc::new(Semaphore::new(PARSED_AT_ONCE)),
         context: context.clone(),
     });
     let stores = context.stores.clone();
@@ -104,53 +135,64 @@ impl Controller {
         let known = self.known(&book, &wanted);
         // Taken after `known`, which may have made the book due just now.
         let now = Instant::now();
-        if known.due > now {
-            return Ok(Requeue::After(known.due - now));
-        }
-        let read = self.read(&book.spec, &known).await;
-        let pause = match &read {
-            Ok(_) => settings.interval,
-            Err(_) => settings.interval.min(RETRY),
+        let (known, read) = if known.due > now {
+            (known, None)
+        } else {
+            let read = self.read(&book.spec, &known).await;
+            let pause = match &read {
+                Ok(_) => settings.interval,
+                Err(_) => settings.interval.min(RETRY),
+            };
+            let due = Instant::now() + pause;
+            (Known { due, ..known }, Some(read))
         };
-        let known = Known {
-            due: Instant::now() + pause,
-            ..known
-        };
-        self.judge(&book, &settings, known, read).await?;
+        let pause = self.judge(&book, &settings, known, read).await?;
         Ok(Requeue::After(pause))
     }
 
-    /// Judges what was read, or that nothing was, and writes the status.
+    /// Judges what was read, that nothing was, or that it is not time, and writes the status. When to look again.
     async fn judge(
         &self,
         book: &InferencePriceBook,
         settings: &Settings,
         mut known: Known,
-        read: Result<ReadDocument, ReadError>,
-    ) -> Result<(), StatusError> {
+        read: Option<Result<ReadDocument, ReadError>>,
+    ) -> Result<Duration, StatusError> {
         let now = Timestamp::now();
         let previous = self.writer.current(book);
-        let before = status::belief(&previous);
-        let (belief, changes, reading) = match read {
-            Ok(ReadDocument { document, etag }) => {
-                let (belief, changes) =
-                    guard::judge(&before, &document, &known.wanted, settings.limits, now);
+        let confirmed = confirmed(book, &previous);
+        let (before, mut changes) = guard::confirm(&status::belief(&previous), |model, _| {
+            confirmed.contains(model)
+        });
+        let (belief, reading) = match read {
+            Some(Ok(read)) => {
+                let (belief, judged) =
+                    guard::judge(&before, &read.document, &known.wanted, settings.limits, now);
+                changes.extend(judged);
                 let reading = Reading::Read {
-                    models: Some(document.prices.len()),
-                    rejected: document.rejected.len(),
-                    etag: etag.clone(),
+                    rows: read.rows.clone(),
+                    etag: read.etag.clone(),
                 };
-                known.document = Some((document, etag));
-                (belief, changes, reading)
+                known.read = Some(read);
+                (belief, reading)
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 let reading = Reading::Failed {
                     reason: error.reason(),
                     message: error.to_string_chain(),
                 };
-                (before.clone(), Vec::new(), reading)
+                (before, reading)
             }
+            None => (before, Reading::NotDue),
         };
+        known.look_again_at(
+            known
+                .read
+                .as_ref()
+                .and_then(|read| read.document.next_change(&known.wanted, now)),
+            now,
+        );
+        let pause = known.due.saturating_duration_since(Instant::now());
         let uid = book.uid().unwrap_or_default();
         self.sources().insert(uid, known);
         let at = (
@@ -161,7 +203,7 @@ impl Controller {
         let next = status::render(&previous, &belief, &changes, &reading, at);
         self.writer.write(book, &next).await?;
         self.tell(book, &previous, &next, &changes);
-        Ok(())
+        Ok(until_stale(&next, settings.stale_after, now).map_or(pause, |stale| pause.min(stale)))
     }
 
     async fn invalid(
@@ -188,36 +230,58 @@ impl Controller {
     ) -> Result<ReadDocument, ReadError> {
         let source = &spec.source;
         if let Some(inline) = &source.inline {
-            return Ok(ReadDocument {
-                document: parse::entries(&inline.entries),
-                etag: None,
-            });
+            let document = parse::entries(&inline.entries);
+            return Ok(ReadDocument::of(document, None, &known.wanted));
         }
         if let Some(reference) = &source.config_map_ref {
             let text = self.config_map(&reference.name, &reference.key).await?;
-            return parsed(reference.format, &text, None);
+            let text = Text::from(text);
+            return self.parsed(reference.format, text, None, known).await;
         }
         let Some(http) = &source.http else {
             return Err(ReadError::NoSource);
         };
-        let etag = known
-            .document
-            .as_ref()
-            .and_then(|(_, etag)| etag.as_deref());
+        let etag = known.read.as_ref().and_then(|read| read.etag.as_deref());
         let request = Source {
             url: &http.url,
             ca_bundle: http.ca_bundle.as_deref(),
             allow_private_addresses: http.allow_private_addresses,
             etag,
+            large: &self.large,
         };
         let fetched = fetch::fetch(&request);
-        match (fetched.await.map_err(ReadError::Fetch)?, &known.document) {
-            (Fetched::Document { text, etag }, _) => parsed(http.format, &text, etag),
-            (Fetched::Unchanged, Some((document, etag))) => Ok(ReadDocument {
-                document: document.clone(),
-                etag: etag.clone(),
-            }),
+        match (fetched.await.map_err(ReadError::Fetch)?, &known.read) {
+            (Fetched::Document { text, etag }, _) => {
+                self.parsed(http.format, text, etag, known).await
+            }
+            (Fetched::Unchanged, Some(read)) => Ok(read.clone()),
             (Fetched::Unchanged, None) => Err(ReadError::UnexpectedUnchanged),
+        }
+    }
+
+    /// Parses a document away from the threads that everything else runs on. What takes too long is given up, and ends by
+    /// the parser's own bounds.
+    async fn parsed(
+        &self,
+        format: PriceFormat,
+        text: Text,
+        etag: Option<String>,
+        known: &Known,
+    ) -> Result<ReadDocument, ReadError> {
+        let (parsing, wanted) = (Arc::clone(&self.parsing), known.wanted.clone());
+        let parse = async move {
+            let permit = parsing.acquire_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let document = parse::parse(format, text.as_str());
+                drop((text, permit));
+                document.map(|document| ReadDocument::of(document, etag, &wanted))
+            })
+            .await
+        };
+        match tokio::time::timeout(PARSE_TIMEOUT, parse).await {
+            Ok(Ok(read)) => read.map_err(ReadError::Parse),
+            Ok(Err(panicked)) => Err(ReadError::ParserFailed(panicked)),
+            Err(_) => Err(ReadError::Slow),
         }
     }
 
@@ -242,15 +306,11 @@ impl Controller {
             Some(known) if known.generation == generation && known.wanted == *wanted => {
                 known.clone()
             }
-            Some(known) if known.generation == generation => Known {
-                wanted: wanted.clone(),
-                due: Instant::now(),
-                ..known.clone()
-            },
+            // Of models that were not wanted nothing was kept.
             _ => Known {
                 generation,
                 wanted: wanted.clone(),
-                document: None,
+                read: None,
                 due: Instant::now(),
             },
         }
@@ -289,8 +349,8 @@ impl Controller {
             let price = |price: &Option<parse::ModelPrice>| match price {
                 Some(price) => format!(
                     "{}/{}",
-                    quantity::decimal(price.input),
-                    quantity::decimal(price.output)
+                    quantity::decimal(price.base.input),
+                    quantity::decimal(price.base.output)
                 ),
                 None => "none".to_owned(),
             };
@@ -311,6 +371,15 @@ impl Controller {
                     format!("{}: {}", held.model, held.reason),
                 );
             }
+        }
+        let fresh = |status: &InferencePriceBookStatus| {
+            condition::is_true(&status.conditions, types::PRICE_FRESH)
+        };
+        if fresh(before) && !fresh(after) {
+            let mut conditions = after.conditions.iter();
+            let told = conditions.find(|condition| condition.type_ == types::PRICE_FRESH);
+            let message = told.map_or_else(String::new, |told| told.message.clone());
+            self.context.events.warning(&object, "PriceStale", message);
         }
     }
 
@@ -347,18 +416,37 @@ fn settings(spec: &InferencePriceBookSpec) -> Result<Settings, QuantityError> {
     })
 }
 
-struct ReadDocument {
-    document: Document,
-    etag: Option<String>,
+/// Models whose held change the book's annotation names.
+fn confirmed(book: &InferencePriceBook, status: &InferencePriceBookStatus) -> BTreeSet<String> {
+    let annotation = book.annotations().get(names::ANNOTATION_CONFIRM_PRICES);
+    let named = annotation.map_or("", String::as_str).split(',');
+    let named: BTreeSet<&str> = named.map(str::trim).collect();
+    let held = status.held.iter();
+    held.filter(|held| named.contains(held.revision.as_str()))
+        .map(|held| held.model.clone())
+        .collect()
 }
 
-fn parsed(
-    format: PriceFormat,
-    text: &str,
-    etag: Option<String>,
-) -> Result<ReadDocument, ReadError> {
-    let document = parse::parse(format, text).map_err(ReadError::Parse)?;
-    Ok(ReadDocument { document, etag })
+/// How long the prices are fresh yet; `None` when they are stale already.
+fn until_stale(
+    status: &InferencePriceBookStatus,
+    stale_after: SignedDuration,
+    now: Timestamp,
+) -> Option<Duration> {
+    let stale = status.as_of.as_ref()?.0.checked_add(stale_after).ok()?;
+    let left = Duration::try_from(stale.duration_since(now)).ok()?;
+    // Stale is what is older, and times in status are whole seconds.
+    Some(left + Duration::from_secs(1))
+}
+
+impl ReadDocument {
+    fn of(document: Document, etag: Option<String>, wanted: &BTreeSet<String>) -> Self {
+        Self {
+            rows: Rows::of(&document, wanted),
+            document: document.of(wanted),
+            etag,
+        }
+    }
 }
 
 /// Why a source could not be read.
@@ -368,6 +456,10 @@ enum ReadError {
     Fetch(#[source] FetchError),
     #[error("the price document is of no use")]
     Parse(#[source] parse::ParseError),
+    #[error("the price document was not parsed within {} s", PARSE_TIMEOUT.as_secs())]
+    Slow,
+    #[error("the price document could not be parsed")]
+    ParserFailed(#[source] JoinError),
     #[error("the ConfigMap could not be read")]
     ConfigMap(#[source] kube::Error),
     #[error("{0}")]
@@ -385,7 +477,7 @@ impl ReadError {
             Self::Fetch(FetchError::TooLarge) => "DocumentTooLarge",
             Self::Fetch(FetchError::Status(_)) => "ServerError",
             Self::Fetch(_) => "Unreachable",
-            Self::Parse(_) => "DocumentInvalid",
+            Self::Parse(_) | Self::Slow | Self::ParserFailed(_) => "DocumentInvalid",
             Self::ConfigMap(_) | Self::ConfigMapMissing(_) => "ConfigMapMissing",
             Self::NoSource => "NoSource",
             Self::UnexpectedUnchanged => "UnexpectedAnswer",

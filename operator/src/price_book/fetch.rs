@@ -11,11 +11,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 use url::Url;
 
 /// Largest document in bytes; LiteLLM's catalogue has 1.5 MB.
 pub const MAX_BYTES: usize = 16 << 20;
+/// Price lists are no longer than this. A longer document waits until few others of its kind are in memory.
+pub const USUAL_BYTES: usize = 2 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -30,17 +33,39 @@ pub struct Source<'a> {
     pub allow_private_addresses: bool,
     /// ETag of the document that is known.
     pub etag: Option<&'a str>,
+    /// How many documents beyond [`USUAL_BYTES`] may be in memory.
+    pub large: &'a Arc<Semaphore>,
+}
+
+/// A document, with its place among the large ones where it is one.
+#[derive(Debug)]
+pub struct Text {
+    text: String,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Text {
+    /// The document.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self { text, _place: None }
+    }
 }
 
 /// What came.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Fetched {
     /// The document is the one that the ETag names.
     Unchanged,
     /// A document.
     Document {
         /// Its text.
-        text: String,
+        text: Text,
         /// Its ETag.
         etag: Option<String>,
     },
@@ -136,7 +161,7 @@ async fn exchange(source: &Source<'_>) -> Result<Fetched, FetchError> {
             .send_request(request(&url, source.etag))
             .await
             .map_err(FetchError::Http)?;
-        document(response).await
+        document(response, source.large).await
     };
     tokio::pin!(exchange);
     tokio::pin!(connection);
@@ -171,7 +196,10 @@ fn request(url: &Url, etag: Option<&str>) -> Request<Empty<Bytes>> {
         .expect("a parsed URL and fixed headers make a request")
 }
 
-async fn document(response: http::Response<hyper::body::Incoming>) -> Result<Fetched, FetchError> {
+async fn document(
+    response: http::Response<hyper::body::Incoming>,
+    large: &Arc<Semaphore>,
+) -> Result<Fetched, FetchError> {
     match response.status() {
         StatusCode::OK => {}
         StatusCode::NOT_MODIFIED => return Ok(Fetched::Unchanged),
@@ -183,15 +211,26 @@ async fn document(response: http::Response<hyper::body::Incoming>) -> Result<Fet
         .and_then(|value| value.to_str().ok())
         .filter(|etag| etag.len() <= 256)
         .map(str::to_owned);
-    let body = Limited::new(response.into_body(), MAX_BYTES)
-        .collect()
-        .await
-        .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+    let mut body = Limited::new(response.into_body(), MAX_BYTES);
+    let (mut bytes, mut place) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
             Some(_) => FetchError::TooLarge,
             None => FetchError::Body(error),
-        })?
-        .to_bytes();
-    let text = String::from_utf8(body.into()).map_err(|_| FetchError::Encoding)?;
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        bytes.extend_from_slice(&data);
+        if bytes.len() > USUAL_BYTES && place.is_none() {
+            place = Arc::clone(large).acquire_owned().await.ok();
+        }
+    }
+    let text = String::from_utf8(bytes).map_err(|_| FetchError::Encoding)?;
+    let text = Text {
+        text,
+        _place: place,
+    };
     Ok(Fetched::Document { text, etag })
 }
 
@@ -311,6 +350,7 @@ mod tests {
             ca_bundle: None,
             allow_private_addresses: false,
             etag: None,
+            large: &Arc::new(Semaphore::new(1)),
         };
         assert!(matches!(
             fetch(&source).await,
@@ -325,6 +365,7 @@ mod tests {
             ca_bundle: None,
             allow_private_addresses: true,
             etag: None,
+            large: &Arc::new(Semaphore::new(1)),
         };
         assert!(matches!(fetch(&source).await, Err(FetchError::Url(_))));
     }

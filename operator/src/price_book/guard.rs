@@ -1,7 +1,7 @@
 //! Pure: what of a read document to believe. A large change either way, a zero, an implausible price and a vanished
 //! model are held, the old price kept, until further fetches confirm them for long enough.
 
-use super::parse::{Document, IMPLAUSIBLE, ModelPrice, TierPrice};
+use super::parse::{Document, IMPLAUSIBLE, IMPLAUSIBLE_FEE, ModelPrice, TierPrice};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use weir_crds::text;
@@ -62,6 +62,28 @@ pub struct Change {
     pub to: Option<ModelPrice>,
 }
 
+/// Takes held readings that a person confirmed as believed. A row that cannot be read has nothing to confirm.
+pub fn confirm(
+    before: &Belief,
+    is_confirmed: impl Fn(&str, &Held) -> bool,
+) -> (Belief, Vec<Change>) {
+    let mut belief = before.clone();
+    let mut changes = Vec::new();
+    for (model, held) in &before.held {
+        let to = match &held.seen {
+            Seen::Price(price) => Some(price.clone()),
+            Seen::Nothing => None,
+            Seen::Unreadable => continue,
+        };
+        if is_confirmed(model, held) {
+            belief.held.remove(model);
+            let from = belief.prices.remove(model);
+            accept(&mut belief, &mut changes, model, from, to);
+        }
+    }
+    (belief, changes)
+}
+
 /// Judges one fetch. Only models in `wanted` are judged: the others do not matter to any provider.
 pub fn judge(
     before: &Belief,
@@ -74,7 +96,7 @@ pub fn judge(
     let mut changes = Vec::new();
     for model in wanted {
         let old = before.prices.get(model).cloned();
-        let new = read.prices.get(model).cloned();
+        let new = read.prices.get(model).map(|price| price.at(now));
         let suspicion = match read.rejected.get(model) {
             Some(reason) => Some(text::bounded(format!("the row cannot be read: {reason}"))),
             None => suspicion(old.as_ref(), new.as_ref(), limits.max_ratio_micros),
@@ -151,17 +173,13 @@ fn suspicion(old: Option<&ModelPrice>, new: Option<&ModelPrice>, max_ratio: u64)
     let thresholds = old.context_tiers.keys().chain(new.context_tiers.keys());
     let long = thresholds.map(|tokens| (old.above(*tokens), new.above(*tokens), Some(*tokens)));
     let paid = |price: &ModelPrice| 100 - price.batch_discount_percent.unwrap_or(0).min(100);
-    [(old.base(), new.base(), None)]
+    [(old.base, new.base, None)]
         .into_iter()
         .chain(long)
         .find_map(|(old, new, above)| part_jumps((old, new), above, max_ratio))
+        .or_else(|| fee_jumps(old.per_request, new.per_request, max_ratio))
         .or_else(|| batch_jumps(paid(old), paid(new), max_ratio))
-        .or_else(|| {
-            let alike = (old.input, old.output, &old.context_tiers)
-                == (new.input, new.output, &new.context_tiers)
-                && paid(old) == paid(new);
-            if alike { None } else { implausible(new) }
-        })
+        .or_else(|| implausible(new))
 }
 
 /// The first of a request's prices that jumps, with the length of prompt that it holds for.
@@ -171,15 +189,31 @@ fn part_jumps(
     max_ratio: u64,
 ) -> Option<String> {
     let cached = |price: TierPrice| price.cached_input.unwrap_or(price.input);
+    let written = |price: TierPrice| price.cache_write.unwrap_or(price.input);
+    let reasoning = |price: TierPrice| price.reasoning.unwrap_or(price.output);
     let length = above.map_or_else(String::new, |tokens| format!(" above {tokens} tokens"));
     let parts = [
         ("input", old.input, new.input),
         ("cached input", cached(old), cached(new)),
+        ("cache write", written(old), written(new)),
         ("output", old.output, new.output),
+        ("reasoning", reasoning(old), reasoning(new)),
     ];
     parts
         .into_iter()
         .find_map(|(part, old, new)| jump(&format!("{part}{length}"), old, new, max_ratio))
+}
+
+fn fee_jumps(old: u64, new: u64, max_ratio: u64) -> Option<String> {
+    jumps(old, new, max_ratio).then(|| {
+        let usd = weir_crds::quantity::decimal;
+        format!(
+            "a million requests cost {} USD beside their tokens against {} before: more than {} times",
+            usd(new),
+            usd(old),
+            usd(max_ratio)
+        )
+    })
 }
 
 fn batch_jumps(old: u64, new: u64, max_ratio: u64) -> Option<String> {
@@ -211,20 +245,24 @@ fn jumps(old: u64, new: u64, max_ratio: u64) -> bool {
 fn implausible(new: &ModelPrice) -> Option<String> {
     let usd = weir_crds::quantity::decimal;
     let of_long = new.context_tiers.values().copied();
-    let prices: Vec<TierPrice> = [new.base()].into_iter().chain(of_long).collect();
+    let prices: Vec<TierPrice> = [new.base].into_iter().chain(of_long).collect();
     if prices
         .iter()
-        .any(|price| price.input == 0 && price.output == 0)
+        .any(|price| price.input == 0 && price.output == 0 && new.per_request == 0)
     {
         return Some("both prices are 0".to_owned());
     }
     if new.batch_discount_percent == Some(100) {
         return Some("batches are free".to_owned());
     }
-    let dearest = prices
-        .iter()
-        .map(|price| price.input.max(price.output))
-        .max()?;
+    if new.per_request > IMPLAUSIBLE_FEE {
+        return Some(format!(
+            "{} USD per 1M requests is more than {}: probably a mistake of units",
+            usd(new.per_request),
+            usd(IMPLAUSIBLE_FEE)
+        ));
+    }
+    let dearest = prices.iter().map(dearest_of).max()?;
     (dearest > IMPLAUSIBLE).then(|| {
         format!(
             "{} USD per 1M tokens is more than {}: probably a mistake of units",
@@ -232,6 +270,12 @@ fn implausible(new: &ModelPrice) -> Option<String> {
             usd(IMPLAUSIBLE)
         )
     })
+}
+
+fn dearest_of(price: &TierPrice) -> u64 {
+    let optional = [price.cached_input, price.cache_write, price.reasoning];
+    let parts = optional.into_iter().flatten();
+    parts.chain([price.input, price.output]).max().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,57 +1,76 @@
 //! Pure: a price document becomes prices in micro-USD per million tokens. What cannot be read is named, never guessed.
 
-use serde::Deserialize;
-use serde_json::Value;
-use std::collections::BTreeMap;
-use weir_crds::price_book::{ContextTierPrice, PriceEntry, PriceFormat};
-use weir_crds::quantity;
+mod catalogue;
+mod entry;
+mod stream;
 
-/// Most models that a document may have.
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use weir_crds::price_book::PriceFormat;
+use weir_crds::text;
+
+pub use entry::{entries, entry_price, to_entry};
+
+/// Most rows that a document may have.
 pub const MAX_MODELS: usize = 50_000;
+/// Most thresholds of long prompts that a price may have.
+pub const MAX_TIERS: usize = 8;
 /// Above this, in micro-USD per million tokens, a price is taken for a mistake of units until confirmed.
 /// The dearest list price of a chat model in LiteLLM's catalogue of 2023–2026 is 600 USD; its known unit errors lie
 /// at 100 000 USD and more.
 pub const IMPLAUSIBLE: u64 = 1_000 * 1_000_000;
+/// The same for a fee by the request, in micro-USD per million requests: ten dollars a request.
+pub const IMPLAUSIBLE_FEE: u64 = 10_000_000 * 1_000_000;
+
+/// Longest name of a model, as providers may refer to it.
+const MAX_NAME: usize = 256;
+/// Longest reason that a row is kept with.
+const MAX_REASON: usize = 256;
 
 /// Prices of one model, in micro-USD per million tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelPrice {
-    /// Prompt tokens.
-    pub input: u64,
-    /// Prompt tokens that the provider's cache answers; `None`: as the others.
-    pub cached_input: Option<u64>,
-    /// Answer tokens.
-    pub output: u64,
-    /// Percent off every price for batches; `None`: no discount.
+    /// Prices of short prompts.
+    pub base: TierPrice,
+    /// Micro-USD for a million requests, whatever their tokens.
+    pub per_request: u64,
+    /// Percent off every price for batches; kept and guarded, and counted nowhere.
     pub batch_discount_percent: Option<u64>,
     /// Prices of requests with long prompts, by the number of tokens that their prompt exceeds.
     pub context_tiers: BTreeMap<u64, TierPrice>,
+    /// Prices that take the place of all of this later, by the moment from which on they hold.
+    pub upcoming: BTreeMap<Timestamp, ModelPrice>,
 }
 
-/// Prices of requests with long prompts, in micro-USD per million tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Prices by the token, in micro-USD per million tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TierPrice {
     /// Prompt tokens.
     pub input: u64,
     /// Prompt tokens that the provider's cache answers; `None`: as the others.
     pub cached_input: Option<u64>,
+    /// Prompt tokens that are written into the provider's cache; `None`: as the others.
+    pub cache_write: Option<u64>,
     /// Answer tokens.
     pub output: u64,
+    /// Answer tokens of reasoning; `None`: as the others.
+    pub reasoning: Option<u64>,
 }
 
 impl ModelPrice {
-    /// What a request with a prompt of more than `tokens` tokens is billed, before any discount.
+    /// What a request with a prompt of more than `tokens` tokens is billed by the token.
     pub fn above(&self, tokens: u64) -> TierPrice {
         let tier = self.context_tiers.range(..=tokens).next_back();
-        tier.map_or(self.base(), |(_, tier)| *tier)
+        tier.map_or(self.base, |(_, tier)| *tier)
     }
 
-    /// What a short prompt is billed.
-    pub fn base(&self) -> TierPrice {
-        TierPrice {
-            input: self.input,
-            cached_input: self.cached_input,
-            output: self.output,
+    /// What holds at a moment, and nothing of what comes later.
+    pub fn at(&self, now: Timestamp) -> Self {
+        let begun = self.upcoming.range(..=now).next_back();
+        Self {
+            upcoming: BTreeMap::new(),
+            ..begun.map_or(self, |(_, price)| price).clone()
         }
     }
 }
@@ -61,8 +80,79 @@ impl ModelPrice {
 pub struct Document {
     /// Prices by model.
     pub prices: BTreeMap<String, ModelPrice>,
-    /// Rows that could not be read, with the reason.
+    /// Rows without a price that can be used, with the reason.
     pub rejected: BTreeMap<String, String>,
+    /// Fees of rows that were read which no cost counts.
+    pub uncounted: BTreeMap<String, String>,
+}
+
+/// A row that was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Row {
+    price: ModelPrice,
+    /// Fees that no cost counts; empty: none.
+    uncounted: String,
+}
+
+impl From<ModelPrice> for Row {
+    fn from(price: ModelPrice) -> Self {
+        Self {
+            price,
+            uncounted: String::new(),
+        }
+    }
+}
+
+impl Document {
+    /// Takes a row; the last of a name counts.
+    fn put(&mut self, model: &str, row: Result<Row, String>) -> Result<(), ParseError> {
+        let row = match model.len() {
+            1..=MAX_NAME => row,
+            _ => Err(format!("its name is not 1 to {MAX_NAME} bytes long")),
+        };
+        let model = text::bounded_to(MAX_NAME, model);
+        self.prices.remove(&model);
+        self.rejected.remove(&model);
+        self.uncounted.remove(&model);
+        match row {
+            Ok(Row { price, uncounted }) => {
+                if !uncounted.is_empty() {
+                    let uncounted = text::bounded_to(MAX_REASON, uncounted);
+                    self.uncounted.insert(model.clone(), uncounted);
+                }
+                self.prices.insert(model, price);
+            }
+            Err(reason) => {
+                self.rejected
+                    .insert(model, text::bounded_to(MAX_REASON, reason));
+            }
+        }
+        if self.rows() > MAX_MODELS {
+            return Err(ParseError::TooMany);
+        }
+        Ok(())
+    }
+
+    /// How many rows were read, those without a price that can be used among them.
+    pub fn rows(&self) -> usize {
+        self.prices.len() + self.rejected.len()
+    }
+
+    /// When the next price of these models begins that does not hold yet.
+    pub fn next_change(&self, models: &BTreeSet<String>, now: Timestamp) -> Option<Timestamp> {
+        let prices = models.iter().filter_map(|model| self.prices.get(model));
+        let later = prices.flat_map(|price| price.upcoming.keys().copied());
+        later.filter(|begins| *begins > now).min()
+    }
+
+    /// The rows of these models alone.
+    #[must_use]
+    pub fn of(mut self, models: &BTreeSet<String>) -> Self {
+        self.prices.retain(|model, _| models.contains(model));
+        self.rejected.retain(|model, _| models.contains(model));
+        self.uncounted.retain(|model, _| models.contains(model));
+        self
+    }
 }
 
 /// Why a document cannot be used at all.
@@ -77,16 +167,11 @@ pub enum ParseError {
         reason: String,
     },
     /// It has no model with a price.
-    #[error("the document has no model with a price")]
-    Empty,
-    /// It has more models than [`MAX_MODELS`].
-    #[error("the document has {0} models, more than {MAX_MODELS}")]
-    TooMany(usize),
-}
-
-#[derive(Deserialize)]
-struct WeirDocument {
-    entries: Vec<PriceEntry>,
+    #[error("the document has no model with a price{0}")]
+    Empty(String),
+    /// It has more rows than [`MAX_MODELS`].
+    #[error("the document has more than {MAX_MODELS} rows")]
+    TooMany,
 }
 
 /// Reads a document.
@@ -95,233 +180,18 @@ struct WeirDocument {
 /// When it has no prices at all; single rows that cannot be read are in [`Document::rejected`].
 pub fn parse(format: PriceFormat, text: &str) -> Result<Document, ParseError> {
     let document = match format {
-        PriceFormat::Weir => weir(text)?,
-        PriceFormat::LiteLLM => litellm(text)?,
-        PriceFormat::OpenRouter => openrouter(text)?,
+        PriceFormat::Weir => entry::document(text)?,
+        PriceFormat::LiteLLM => catalogue::litellm(text)?,
+        PriceFormat::OpenRouter => catalogue::openrouter(text)?,
     };
-    if document.prices.len() > MAX_MODELS {
-        return Err(ParseError::TooMany(document.prices.len()));
-    }
     if document.prices.is_empty() {
-        return Err(ParseError::Empty);
+        let first = document.rejected.iter().next();
+        let why = first.map_or_else(String::new, |(model, reason)| {
+            text::bounded_to(2 * MAX_REASON, format!("; {model}: {reason}"))
+        });
+        return Err(ParseError::Empty(why));
     }
     Ok(document)
-}
-
-/// Prices of entries that stand in an object.
-pub fn entries(entries: &[PriceEntry]) -> Document {
-    let mut document = Document::default();
-    for entry in entries {
-        match entry_price(entry) {
-            Ok(price) => {
-                document.prices.insert(entry.model.clone(), price);
-            }
-            Err(reason) => {
-                document.rejected.insert(entry.model.clone(), reason);
-            }
-        }
-    }
-    document
-}
-
-/// Reads the decimal strings of an entry.
-pub fn entry_price(entry: &PriceEntry) -> Result<ModelPrice, String> {
-    let read = |text: &str| quantity::micros(text).map_err(|error| error.to_string());
-    Ok(ModelPrice {
-        input: read(&entry.input_usd_per_million_tokens)?,
-        cached_input: entry
-            .cached_input_usd_per_million_tokens
-            .as_deref()
-            .map(read)
-            .transpose()?,
-        output: read(&entry.output_usd_per_million_tokens)?,
-        batch_discount_percent: match entry.batch_discount_percent {
-            None => None,
-            Some(percent @ 0..=100) => u64::try_from(percent).ok(),
-            Some(percent) => return Err(format!("batchDiscountPercent {percent} is not 0 to 100")),
-        },
-        context_tiers: context_tiers(entry)?,
-    })
-}
-
-fn context_tiers(entry: &PriceEntry) -> Result<BTreeMap<u64, TierPrice>, String> {
-    let read = |text: &str| quantity::micros(text).map_err(|error| error.to_string());
-    let tiers = entry.context_tiers.iter().map(|tier| {
-        let above = u64::try_from(tier.above_input_tokens)
-            .map_err(|_| format!("aboveInputTokens {} is negative", tier.above_input_tokens))?;
-        let cached = tier.cached_input_usd_per_million_tokens.as_deref();
-        let price = TierPrice {
-            input: read(&tier.input_usd_per_million_tokens)?,
-            cached_input: cached.map(read).transpose()?,
-            output: read(&tier.output_usd_per_million_tokens)?,
-        };
-        Ok((above, price))
-    });
-    tiers.collect()
-}
-
-/// The entry that states a price.
-pub fn to_entry(model: &str, price: &ModelPrice) -> PriceEntry {
-    PriceEntry {
-        model: model.to_owned(),
-        input_usd_per_million_tokens: quantity::decimal(price.input),
-        cached_input_usd_per_million_tokens: price.cached_input.map(quantity::decimal),
-        output_usd_per_million_tokens: quantity::decimal(price.output),
-        batch_discount_percent: price
-            .batch_discount_percent
-            .and_then(|percent| i32::try_from(percent).ok()),
-        context_tiers: price
-            .context_tiers
-            .iter()
-            .map(|(above, tier)| ContextTierPrice {
-                above_input_tokens: i64::try_from(*above).unwrap_or(i64::MAX),
-                input_usd_per_million_tokens: quantity::decimal(tier.input),
-                cached_input_usd_per_million_tokens: tier.cached_input.map(quantity::decimal),
-                output_usd_per_million_tokens: quantity::decimal(tier.output),
-            })
-            .collect(),
-    }
-}
-
-fn weir(text: &str) -> Result<Document, ParseError> {
-    let document: WeirDocument =
-        serde_yaml_ng::from_str(text).map_err(|error| ParseError::Syntax {
-            format: "Weir",
-            reason: error.to_string(),
-        })?;
-    Ok(entries(&document.entries))
-}
-
-fn litellm(text: &str) -> Result<Document, ParseError> {
-    let models: BTreeMap<String, Value> = json("LiteLLM", text)?;
-    let mut document = Document::default();
-    for (model, row) in models {
-        // The catalogue's own documentation row, and models that are not priced by tokens.
-        if model == "sample_spec" || row.get("input_cost_per_token").is_none() {
-            continue;
-        }
-        let price = (|| {
-            let mut price = ModelPrice {
-                input: required(&row, "input_cost_per_token")?,
-                cached_input: optional(&row, "cache_read_input_token_cost")?,
-                // Embedding models have no answer tokens and no price for them.
-                output: optional(&row, "output_cost_per_token")?.unwrap_or(0),
-                ..ModelPrice::default()
-            };
-            price.context_tiers = litellm_tiers(&row, &price)?;
-            price.batch_discount_percent = litellm_batches(&row, &price)?;
-            Ok(price)
-        })();
-        document.put(model, price);
-    }
-    Ok(document)
-}
-
-/// The catalogue spells thresholds in field names, as in `input_cost_per_token_above_200k_tokens`.
-fn litellm_tiers(row: &Value, base: &ModelPrice) -> Result<BTreeMap<u64, TierPrice>, String> {
-    let threshold = |field: &String| {
-        let thousands = field
-            .strip_prefix("input_cost_per_token_above_")?
-            .strip_suffix("k_tokens")?;
-        Some((thousands.to_owned(), thousands.parse::<u32>().ok()?))
-    };
-    let fields = row.as_object().into_iter().flat_map(|fields| fields.keys());
-    let tiers = fields.filter_map(threshold).map(|(text, thousands)| {
-        let part = |part: &str| optional(row, &format!("{part}_above_{text}k_tokens"));
-        let price = TierPrice {
-            input: part("input_cost_per_token")?.unwrap_or(base.input),
-            cached_input: part("cache_read_input_token_cost")?,
-            output: part("output_cost_per_token")?.unwrap_or(base.output),
-        };
-        Ok((u64::from(thousands) * 1_000, price))
-    });
-    tiers.collect()
-}
-
-/// The least discount of the two that the catalogue's batch prices give, in whole percent rounded down.
-fn litellm_batches(row: &Value, base: &ModelPrice) -> Result<Option<u64>, String> {
-    let discount = |field: &str, list: u64| {
-        let batch = optional(row, field)?.filter(|batch| *batch < list);
-        Ok::<_, String>(batch.map(|batch| (list - batch) * 100 / list))
-    };
-    let input = discount("input_cost_per_token_batches", base.input)?;
-    let output = discount("output_cost_per_token_batches", base.output)?;
-    Ok(match (input, output) {
-        (Some(input), Some(output)) => Some(input.min(output)),
-        (Some(input), None) if base.output == 0 => Some(input),
-        _ => None,
-    })
-}
-
-fn openrouter(text: &str) -> Result<Document, ParseError> {
-    #[derive(Deserialize)]
-    struct Models {
-        data: Vec<Model>,
-    }
-    #[derive(Deserialize)]
-    struct Model {
-        id: String,
-        pricing: Option<Value>,
-    }
-    let models: Models = json("OpenRouter", text)?;
-    let mut document = Document::default();
-    for Model { id, pricing } in models.data {
-        let Some(row) = pricing else { continue };
-        let price = (|| {
-            Ok(ModelPrice {
-                input: required(&row, "prompt")?,
-                cached_input: optional(&row, "input_cache_read")?,
-                output: required(&row, "completion")?,
-                ..ModelPrice::default()
-            })
-        })();
-        document.put(id, price);
-    }
-    Ok(document)
-}
-
-impl Document {
-    fn put(&mut self, model: String, price: Result<ModelPrice, String>) {
-        match price {
-            Ok(price) => {
-                self.prices.insert(model, price);
-            }
-            Err(reason) => {
-                self.rejected.insert(model, reason);
-            }
-        }
-    }
-}
-
-fn json<T: for<'a> Deserialize<'a>>(format: &'static str, text: &str) -> Result<T, ParseError> {
-    serde_json::from_str(text).map_err(|error| ParseError::Syntax {
-        format,
-        reason: error.to_string(),
-    })
-}
-
-fn required(row: &Value, field: &str) -> Result<u64, String> {
-    optional(row, field)?.ok_or_else(|| format!("{field} is missing"))
-}
-
-/// USD per token, as a number or a decimal string, to micro-USD per million tokens: a factor of 10^12.
-fn optional(row: &Value, field: &str) -> Result<Option<u64>, String> {
-    let usd_per_token = match row.get(field) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => text.trim().parse::<f64>().ok(),
-        Some(_) => None,
-    };
-    let scaled = usd_per_token.map(|usd| (usd * 1e12).round());
-    match scaled {
-        Some(scaled) if scaled.is_finite() && (0.0..1e15).contains(&scaled) => {
-            Ok(Some(scaled as u64))
-        }
-        _ => Err(format!(
-            "{field} is not an amount of USD per token: {}",
-            row.get(field).map(ToString::to_string).unwrap_or_default()
-        )),
-    }
 }
 
 #[cfg(test)]

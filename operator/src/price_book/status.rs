@@ -5,29 +5,32 @@ use super::parse::{entry_price, to_entry};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use weir_crds::condition::{ConditionStatus, Conditions, types};
 use weir_crds::price_book::{
-    Found, HeldPrice, InferencePriceBookStatus, PriceChange, PriceEntry, PricePair,
+    Found, HeldPrice, InferencePriceBookStatus, PriceChange, PriceEntry, PricePair, RowRemark,
 };
 use weir_crds::quantity::decimal;
 use weir_crds::text;
 
-use super::parse::ModelPrice;
+use super::parse::{Document, ModelPrice};
 
 const MOST_CHANGES: usize = 10;
+/// Rows that are told by name.
+const MOST_REMARKS: usize = 20;
 
 /// How the last read of the source went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
     /// The document was read, or the source said that it has not changed.
     Read {
-        /// Models with a price; `None`: unchanged.
-        models: Option<usize>,
-        /// Rows that could not be read.
-        rejected: usize,
+        /// What it says of its rows.
+        rows: Rows,
         /// ETag of the document.
         etag: Option<String>,
     },
+    /// It is not time to read: only the age of what was read has changed, or what a person has confirmed.
+    NotDue,
     /// The spec cannot be used.
     Invalid(String),
     /// Nothing could be read.
@@ -37,6 +40,40 @@ pub enum Reading {
         /// What went wrong.
         message: String,
     },
+}
+
+/// What a document says of its rows beside their prices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Models with a price.
+    pub priced: usize,
+    /// Rows without a price that can be used.
+    pub unread: usize,
+    /// The first of those, with the reason: the wanted ones before the others.
+    pub examples: Vec<RowRemark>,
+    /// Fees of wanted models that no cost counts.
+    pub uncounted: Vec<RowRemark>,
+}
+
+impl Rows {
+    /// Of a document, for a book whose providers want these models.
+    pub fn of(document: &Document, wanted: &BTreeSet<String>) -> Self {
+        let remark = |(model, reason): (&String, &String)| RowRemark {
+            model: model.clone(),
+            reason: text::bounded(reason),
+        };
+        let is_wanted = |row: &(&String, &String)| wanted.contains(row.0);
+        let unread = || document.rejected.iter();
+        let first = unread().filter(is_wanted);
+        let rest = unread().filter(|row| !is_wanted(row));
+        let uncounted = document.uncounted.iter().filter(is_wanted);
+        Self {
+            priced: document.prices.len(),
+            unread: document.rejected.len(),
+            examples: first.chain(rest).take(MOST_REMARKS).map(remark).collect(),
+            uncounted: uncounted.take(MOST_REMARKS).map(remark).collect(),
+        }
+    }
 }
 
 /// What was believed and held according to a status. Prices that the status garbles are dropped: unknown, not zero.
@@ -63,13 +100,16 @@ pub fn render(
     (generation, stale_after, now): (i64, SignedDuration, Timestamp),
 ) -> InferencePriceBookStatus {
     let as_of = as_of(previous, reading, changes, stale_after, now);
-    let (entries, etag) = match reading {
-        Reading::Read {
-            models: Some(models),
-            etag,
-            ..
-        } => (i64::try_from(*models).ok(), etag.clone()),
-        _ => (previous.entries, previous.etag.clone()),
+    let mut next = match reading {
+        Reading::Read { rows, etag } => InferencePriceBookStatus {
+            entries: i64::try_from(rows.priced).ok(),
+            unread: rows.examples.clone(),
+            unread_count: i64::try_from(rows.unread).ok(),
+            uncounted: rows.uncounted.clone(),
+            etag: etag.clone(),
+            ..InferencePriceBookStatus::default()
+        },
+        _ => previous.clone(),
     };
     let mut last_changes: Vec<PriceChange> =
         changes.iter().map(|change| rendered(change, now)).collect();
@@ -81,25 +121,21 @@ pub fn render(
         .map(|(model, price)| to_entry(model, price))
         .collect();
     let held: Vec<HeldPrice> = belief.held.iter().map(held_price).collect();
-    let conditions = conditions(
+    next.conditions = conditions(
         &previous.conditions,
         belief,
         reading,
         as_of,
         (generation, stale_after, now),
     );
-    InferencePriceBookStatus {
-        observed_generation: Some(generation),
-        revision: (!prices.is_empty()).then(|| revision(&prices)),
-        as_of: as_of.map(Time),
-        entries,
-        etag,
-        held_count: i64::try_from(held.len()).ok(),
-        held,
-        prices,
-        last_changes,
-        conditions,
-    }
+    next.observed_generation = Some(generation);
+    next.revision = (!prices.is_empty()).then(|| revision(&prices));
+    next.as_of = as_of.map(Time);
+    next.held_count = i64::try_from(held.len()).ok();
+    next.held = held;
+    next.prices = prices;
+    next.last_changes = last_changes;
+    next
 }
 
 /// Rewritten with a change, or when a quarter of `staleAfter` has passed: fewer writes, and never stale by that.
@@ -155,17 +191,20 @@ fn conditions(
             );
             set((types::FETCHED, False, reason), message.clone());
         }
-        Reading::Read { rejected, .. } => {
+        Reading::Read { rows, .. } => {
             set(
                 (types::ACCEPTED, True, "Accepted"),
                 "the spec is consistent".into(),
             );
-            let message = match rejected {
+            let message = match rows.unread {
                 0 => "the source was read".into(),
-                n => format!("the source was read; {n} rows have no readable price"),
+                n => format!(
+                    "the source was read; {n} rows have no price that can be used, see status.unread"
+                ),
             };
             set((types::FETCHED, True, "Read"), message);
         }
+        Reading::NotDue => {}
     }
     let fresh = is_fresh(as_of, stale_after, now);
     let message = match as_of {
@@ -207,6 +246,14 @@ fn conditions(
         ("NoFreshPrices", "see the other conditions")
     };
     set((types::READY, ready.into(), reason), message.to_owned());
+    if *reading == Reading::NotDue {
+        let of_reads = |condition: &&Condition| {
+            matches!(condition.type_.as_str(), types::ACCEPTED | types::FETCHED)
+        };
+        let kept = previous.iter().filter(of_reads).cloned();
+        conditions.0.extend(kept);
+        conditions.0.sort_by(|a, b| a.type_.cmp(&b.type_));
+    }
     conditions.0
 }
 
@@ -251,8 +298,8 @@ fn held_revision(model: &str, found: Found, read: Option<&PriceEntry>, since: Ti
 
 fn rendered(change: &Change, now: Timestamp) -> PriceChange {
     let pair = |price: &ModelPrice| PricePair {
-        input_usd_per_million_tokens: decimal(price.input),
-        output_usd_per_million_tokens: decimal(price.output),
+        input_usd_per_million_tokens: decimal(price.base.input),
+        output_usd_per_million_tokens: decimal(price.base.output),
     };
     PriceChange {
         time: Time(now),
@@ -273,10 +320,8 @@ fn revision(prices: &[PriceEntry]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::{BTreeMap, BTreeSet};
-
     use crate::price_book::guard::{Limits, judge};
-    use crate::price_book::parse::Document;
+    use crate::price_book::parse::TierPrice;
 
     const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -286,8 +331,10 @@ mod tests {
 
     fn read(models: usize) -> Reading {
         Reading::Read {
-            models: Some(models),
-            rejected: 0,
+            rows: Rows {
+                priced: models,
+                ..Rows::default()
+            },
             etag: Some("\"a\"".into()),
         }
     }
@@ -297,15 +344,18 @@ mod tests {
             (
                 "m".to_owned(),
                 ModelPrice {
-                    input,
-                    output: input,
+                    base: TierPrice {
+                        input,
+                        output: input,
+                        ..TierPrice::default()
+                    },
                     ..ModelPrice::default()
                 },
             )
         });
         let document = Document {
             prices: price.into_iter().collect(),
-            rejected: BTreeMap::new(),
+            ..Document::default()
         };
         let limits = Limits {
             max_ratio_micros: 2_000_000,
@@ -379,5 +429,37 @@ mod tests {
         assert_eq!(condition(types::FETCHED).as_deref(), Some("False"));
         assert_eq!(condition(types::READY).as_deref(), Some("False"));
         assert_eq!(later.prices, status.prices);
+    }
+
+    #[test]
+    fn a_book_that_is_not_read_in_time_says_that_it_is_stale() {
+        let (first, changes) = judged(&Belief::default(), Some(1_000_000), at(0));
+        let none = InferencePriceBookStatus::default();
+        let status = render(&none, &first, &changes, &read(1), (1, HOUR, at(0)));
+        let soon = render(&status, &first, &[], &Reading::NotDue, (1, HOUR, at(3_600)));
+        assert_eq!(soon, status);
+        let late = render(&status, &first, &[], &Reading::NotDue, (1, HOUR, at(3_601)));
+        let told = |type_: &str| {
+            let mut conditions = late.conditions.iter();
+            let condition = conditions.find(|condition| condition.type_ == type_);
+            condition.map(|condition| condition.status.clone())
+        };
+        assert_eq!(told(types::PRICE_FRESH).as_deref(), Some("False"));
+        assert_eq!(told(types::READY).as_deref(), Some("False"));
+        assert_eq!(told(types::FETCHED).as_deref(), Some("True"));
+        assert_eq!((late.prices, late.entries), (status.prices, status.entries));
+    }
+
+    #[test]
+    fn rows_that_providers_refer_to_are_told_first_and_no_more_than_twenty() {
+        let mut document = Document::default();
+        for row in 0..30 {
+            let reason = "it has no price".to_owned();
+            document.rejected.insert(format!("row-{row:02}"), reason);
+        }
+        let wanted = BTreeSet::from(["row-29".to_owned()]);
+        let rows = Rows::of(&document, &wanted);
+        assert_eq!((rows.unread, rows.examples.len()), (30, MOST_REMARKS));
+        assert_eq!(rows.examples[0].model, "row-29");
     }
 }

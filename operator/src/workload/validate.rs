@@ -259,12 +259,10 @@ fn demand(facts: &Facts) -> Result<Demand, SpecError> {
     let p95 =
         |quantiles: &Option<TokenQuantiles>| quantiles.as_ref().and_then(|of| of.p95).map(tokens);
     let percent = |percent: i32| {
-        let number = u64::try_from(percent).unwrap_or(u64::MAX);
-        Percent::new(number).map_err(unit_error("demand.cachedInputPercent"))
+        Percent::from_signed(percent.into()).map_err(unit_error("demand.cachedInputPercent"))
     };
     let requests = |requests: i64| {
-        let number = u64::try_from(requests).unwrap_or(u64::MAX);
-        RequestsPerMonth::new(number).map_err(unit_error("demand.requestsPerMonth"))
+        RequestsPerMonth::from_signed(requests).map_err(unit_error("demand.requestsPerMonth"))
     };
     Ok(Demand {
         source: match declared.source {

@@ -20,7 +20,7 @@ use weir_crds::{
 };
 use weir_operator::price_book::guard::{self, Limits};
 use weir_operator::price_book::parse::{Document, ModelPrice, TierPrice};
-use weir_operator::price_book::status::{self as book, Reading};
+use weir_operator::price_book::status::{self as book, Reading, Rows};
 use weir_operator::provider::Book;
 use weir_operator::workload::{decide, demand_record};
 use weir_operator::{model, provider, tier};
@@ -76,26 +76,36 @@ fn any_amount() -> impl Strategy<Value = u64> {
 }
 
 fn any_tier() -> impl Strategy<Value = TierPrice> {
-    (any_amount(), option::of(any_amount()), any_amount()).prop_map(
-        |(input, cached_input, output)| TierPrice {
-            input,
-            cached_input,
-            output,
-        },
+    let optional = || option::of(any_amount());
+    (
+        any_amount(),
+        optional(),
+        optional(),
+        any_amount(),
+        optional(),
     )
+        .prop_map(
+            |(input, cached_input, cache_write, output, reasoning)| TierPrice {
+                input,
+                cached_input,
+                cache_write,
+                output,
+                reasoning,
+            },
+        )
 }
 
 fn any_price() -> impl Strategy<Value = ModelPrice> {
-    let tiers = btree_map(0..100_000_000_u64, any_tier(), 0..=4);
-    (any_tier(), option::of(0..=100_u64), tiers).prop_map(|(base, discount, context_tiers)| {
-        ModelPrice {
-            input: base.input,
-            cached_input: base.cached_input,
-            output: base.output,
-            batch_discount_percent: discount,
+    let tiers = btree_map(0..100_000_000_u64, any_tier(), 0..=8);
+    (any_tier(), any_amount(), option::of(0..=100_u64), tiers).prop_map(
+        |(base, per_request, batch_discount_percent, context_tiers)| ModelPrice {
+            base,
+            per_request,
+            batch_discount_percent,
             context_tiers,
-        }
-    })
+            upcoming: BTreeMap::new(),
+        },
+    )
 }
 
 /// A model has a price, a row that cannot be read, or no row.
@@ -109,8 +119,13 @@ fn any_document() -> impl Strategy<Value = Document> {
         let mut document = Document::default();
         for (model, row) in rows {
             match row {
-                Ok(price) => drop(document.prices.insert(model, price)),
-                Err(reason) => drop(document.rejected.insert(model, reason)),
+                Ok(price) => {
+                    document.prices.insert(model, price);
+                }
+                Err(reason) => {
+                    document.uncounted.insert(model.clone(), reason.clone());
+                    document.rejected.insert(model, reason);
+                }
             }
         }
         document
@@ -122,6 +137,7 @@ fn any_reading() -> impl Strategy<Value = Option<Reading>> {
         4 => Just(None),
         1 => any_text().prop_map(|text| Some(Reading::Invalid(text))),
         1 => any_text().prop_map(|message| Some(Reading::Failed { reason: "Unreachable", message })),
+        1 => Just(Some(Reading::NotDue)),
     ]
 }
 
@@ -147,8 +163,7 @@ proptest! {
                 None => {
                     let (belief, changes) = guard::judge(&before, &document, &wanted, limits, at(second));
                     let reading = Reading::Read {
-                        models: Some(document.prices.len()),
-                        rejected: document.rejected.len(),
+                        rows: Rows::of(&document, &wanted),
                         etag: Some("e".repeat(256)),
                     };
                     (belief, changes, reading)

@@ -109,7 +109,9 @@ pub async fn model_is_there(stack: &Stack, examples: &Examples, model: &Path) ->
     for price in book.prices {
         said.push(format!(
             "{}: {} USD per 1M input tokens, {} per 1M output tokens",
-            price.model, price.input_usd_per_million_tokens, price.output_usd_per_million_tokens
+            price.model,
+            price.tokens.input_usd_per_million_tokens,
+            price.tokens.output_usd_per_million_tokens
         ));
     }
     Ok(((), said))

@@ -64,7 +64,7 @@ fn a_book_that_holds_its_prices_needs_no_cluster() {
     let mut objects = objects(inline());
     read_books(&mut objects, now()).expect("readable");
     assert_eq!(
-        price(&objects, "acme/small").map(|price| price.output),
+        price(&objects, "acme/small").map(|price| price.base.output),
         Some(2_000_000)
     );
 }
@@ -78,7 +78,7 @@ fn a_price_book_of_a_config_map_is_read_from_the_files() {
     objects.config_maps.insert("prices".into(), map);
     read_books(&mut objects, now()).expect("readable");
     assert_eq!(
-        price(&objects, "large").map(|price| price.input),
+        price(&objects, "large").map(|price| price.base.input),
         Some(3_000_000)
     );
 }
@@ -94,7 +94,7 @@ fn a_price_is_given_by_model_by_key_or_with_the_provider(#[case] model: &str) {
     assert_eq!(notes, Vec::<String>::new());
     let price = price(&objects, "acme/small").expect("known");
     assert_eq!(
-        (price.input, price.cached_input, price.output),
+        (price.base.input, price.base.cached_input, price.base.output),
         (500_000, Some(50_000), 2_000_000)
     );
 }
@@ -102,21 +102,30 @@ fn a_price_is_given_by_model_by_key_or_with_the_provider(#[case] model: &str) {
 #[test]
 fn discounts_and_prices_of_long_prompts_stay_in_proportion() {
     let known = ModelPrice {
-        input: 1_000_000,
-        cached_input: Some(100_000),
-        output: 4_000_000,
+        base: TierPrice {
+            input: 1_000_000,
+            cached_input: Some(100_000),
+            cache_write: Some(1_250_000),
+            output: 4_000_000,
+            reasoning: None,
+        },
+        per_request: 5_000_000,
         batch_discount_percent: Some(50),
+        upcoming: BTreeMap::new(),
         context_tiers: BTreeMap::from([(
             200_000,
             TierPrice {
                 input: 2_000_000,
                 cached_input: Some(200_000),
                 output: 6_000_000,
+                ..TierPrice::default()
             },
         )]),
     };
     let price = repriced(Some(known.clone()), 500_000, 4_000_000);
-    assert_eq!(price.cached_input, Some(50_000));
+    assert_eq!(price.base.cached_input, Some(50_000));
+    assert_eq!(price.base.cache_write, Some(625_000));
+    assert_eq!(price.per_request, 5_000_000);
     assert_eq!(price.batch_discount_percent, Some(50));
     let tier = price.context_tiers[&200_000];
     assert_eq!(
@@ -147,8 +156,11 @@ fn a_price_that_the_guard_would_hold_is_used_and_told() {
         prices: BTreeMap::from([(
             "acme/small".to_owned(),
             ModelPrice {
-                input: 100_000,
-                output: 2_000_000,
+                base: TierPrice {
+                    input: 100_000,
+                    output: 2_000_000,
+                    ..TierPrice::default()
+                },
                 ..ModelPrice::default()
             },
         )]),
@@ -158,7 +170,7 @@ fn a_price_that_the_guard_would_hold_is_used_and_told() {
     assert_eq!(notes.len(), 1);
     assert!(notes[0].contains("acme/small"), "{notes:?}");
     assert_eq!(
-        price(&objects, "acme/small").map(|price| price.input),
+        price(&objects, "acme/small").map(|price| price.base.input),
         Some(100_000)
     );
 }

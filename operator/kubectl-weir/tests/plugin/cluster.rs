@@ -352,3 +352,111 @@ async fn failures_say_what_to_do() {
     told.push(online(&bare, "top").await.expect_err("fails").to_string());
     insta::assert_snapshot!("failures", told.join("\n"));
 }
+
+/// A book that holds a price back, one that is gone, and one that cannot be read.
+fn holding() -> SimApi {
+    let api = cluster();
+    let since = "2026-03-01T11:00:00Z";
+    let mut status = book_status("0.8");
+    status["held"] = json!([
+        {"model": "max", "found": "Unreadable", "reason": "the row cannot be read", "revision": "r-max", "since": since, "confirmations": 0},
+        {"model": "mini", "found": "Price", "reason": "input price 2.4 USD per 1M tokens against 0.8 before: more than 2 times",
+            "revision": "r-mini", "since": since, "confirmations": 0,
+            "read": {"model": "mini", "inputUsdPerMillionTokens": "2.4", "outputUsdPerMillionTokens": "2.4"}},
+    ]);
+    set_status(&api, "inferencepricebooks", "", "prices", &status);
+    api
+}
+
+fn confirmed(api: &SimApi) -> Value {
+    let books = "inferencepricebooks.inference.weir.dev";
+    let book = api.object(books, "", "prices").expect("exists");
+    book["metadata"]["annotations"]["inference.weir.dev/confirm-prices"].clone()
+}
+
+#[tokio::test]
+async fn a_held_price_is_confirmed_by_its_revision_with_both_numbers() {
+    let api = holding();
+    let text = output(&api, "price confirm prices").await;
+    for told in [
+        "mini",
+        "0.8/0.8",
+        "2.4/2.4",
+        "more than 2 times",
+        "Not max",
+        "Confirmed 1 change",
+    ] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    assert_eq!(confirmed(&api), json!("r-mini"));
+    let by_provider = output(&api, "price confirm prices --provider acme --model mini").await;
+    assert!(by_provider.contains("0.8/0.8"), "{by_provider}");
+    assert_eq!(confirmed(&api), json!("r-mini"));
+}
+
+#[tokio::test]
+async fn where_nothing_is_held_nothing_is_confirmed() {
+    let api = holding();
+    for (line, told) in [
+        (
+            "price confirm prices --model other",
+            "holds nothing of model other",
+        ),
+        ("price confirm prices --model max", "cannot be read"),
+        (
+            "price confirm none",
+            "InferencePriceBook none does not exist",
+        ),
+        (
+            "price confirm prices --provider none",
+            "InferenceProvider none does not exist",
+        ),
+    ] {
+        let failure = online(&api, line).await.expect_err("is refused");
+        assert!(failure.to_string().contains(told), "{failure}");
+    }
+    let quiet = cluster();
+    let failure = online(&quiet, "price confirm prices")
+        .await
+        .expect_err("is refused");
+    assert!(failure.to_string().contains("holds nothing"), "{failure}");
+    assert_eq!(
+        (confirmed(&api), confirmed(&quiet)),
+        (Value::Null, Value::Null)
+    );
+}
+
+/// Whoever may read workloads of a namespace and nothing of the cluster.
+fn viewer(api: &SimApi) {
+    api.on_request(|request| match request.resource.as_str() {
+        "inferenceworkloads" | "pods" => Fault::Pass,
+        _ => Fault::RespondBefore(403),
+    });
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_is_never_said_not_to_exist() {
+    let api = placed().await;
+    viewer(&api);
+    let failure = online(&api, "plan chat")
+        .await
+        .expect_err("is refused")
+        .to_string();
+    assert!(
+        failure.contains("InferencePlacementPolicy default"),
+        "{failure}"
+    );
+    assert!(failure.contains("may not read"), "{failure}");
+    assert!(!failure.contains("does not exist"), "{failure}");
+}
+
+#[tokio::test]
+async fn top_shows_the_workloads_of_who_may_not_read_tiers() {
+    let api = placed().await;
+    viewer(&api);
+    let answer = online(&api, "top").await.expect("answers");
+    assert!(answer.output.contains("chat"), "{}", answer.output);
+    assert!(!answer.complete);
+    assert_eq!(answer.warnings.len(), 1);
+    assert!(answer.warnings[0].contains("you may not read gputiers"));
+}

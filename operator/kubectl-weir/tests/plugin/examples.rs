@@ -197,3 +197,22 @@ async fn a_plan_of_an_example_is_what_the_operator_decides() {
         assert_eq!(planned, decided, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_cause_is_told_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("chat.yaml");
+    let example = fs::read_to_string(format!("{EXAMPLES}/private.yaml")).expect("an example");
+    fs::write(
+        &file,
+        example.replace("requestsPerMonth: ", "requestsPerMonth: -"),
+    )
+    .expect("writes");
+    let failure = offline(&format!("plan -f {}", file.display()))
+        .await
+        .expect_err("is refused");
+    let text = kubectl_weir::described(&failure);
+    assert!(text.contains("requestsPerMonth"), "{text}");
+    assert!(text.matches("because:").count() <= 1, "{text}");
+    assert!(!text.contains("18446744073709551615"), "{text}");
+}

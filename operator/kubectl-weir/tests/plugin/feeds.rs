@@ -35,6 +35,21 @@ async fn a_feed_does_not_differ_from_itself() {
 }
 
 #[tokio::test]
+async fn a_difference_is_told_by_the_exit_status_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, price: f64| {
+        let file = folder.path().join(name);
+        fs::write(&file, json!({"m": model(price, price)}).to_string()).expect("writes");
+        file.display().to_string()
+    };
+    let (a, b) = (write("a.json", 1e-6), write("b.json", 2e-6));
+    let complete = async |line: String| offline(&line).await.expect("differs").complete;
+    assert!(complete(format!("price diff {a} {b}")).await);
+    assert!(!complete(format!("price diff {a} {b} --exit-code")).await);
+    assert!(complete(format!("price diff {a} {a} --exit-code")).await);
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_feed_is_an_error_with_its_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("page.html");

@@ -1,8 +1,11 @@
-//! The cloud's curve: a constant for each request, from what it is billed for prompts, cached prompts and answers.
+//! The cloud's curve: a constant for each request, from what it is billed for prompts, cached prompts, answers and itself.
+//!
+//! Where the bill depends on what nobody meters, it is counted at worst: all of a prompt that the cache does not answer is
+//! written into it, and all of an answer is reasoning, where those cost more.
 
-use super::line::{Line, Step};
+use super::line::{Line, Range, Step};
 use super::{ExactCost, SHARES};
-use crate::snapshot::{ContextTier, DemandFigures, Pattern, Price};
+use crate::snapshot::{ContextTier, DemandFigures, Price};
 use crate::units::{MicroUsdPerMillionTokens, RequestsPerMonth, Tokens};
 
 const WHOLE: u128 = 100;
@@ -10,23 +13,58 @@ const WHOLE: u128 = 100;
 /// How an external target's cost grows: by a constant for each request, linear in each listed price.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenCurve {
-    /// How often the listed input and output prices count in a request's cost.
-    input_weight: u128,
-    output_weight: u128,
-    /// What is billed at other prices: the cached share, and long prompts.
+    input: Part,
+    output: Part,
+    /// What is billed at other prices: the cached share, long prompts, and the request itself.
     rest: u128,
-    price: Price,
+}
+
+/// What of a request's cost depends on one listed price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    listed: MicroUsdPerMillionTokens,
+    /// How often the listed price counts.
+    weight: u128,
+    /// How often the dearer of the listed price and another one counts, and that other one.
+    at_least: (u128, MicroUsdPerMillionTokens),
+}
+
+impl Part {
+    fn new(listed: MicroUsdPerMillionTokens) -> Self {
+        Self {
+            listed,
+            weight: 0,
+            at_least: (0, MicroUsdPerMillionTokens::MIN),
+        }
+    }
+
+    /// Tokens that cost the listed price, or another one where that is dearer.
+    fn count(&mut self, tokens: u128, dearer: Option<MicroUsdPerMillionTokens>) {
+        match dearer {
+            Some(dearer) => self.at_least = (tokens, dearer),
+            None => self.weight += tokens,
+        }
+    }
+
+    fn cost(&self) -> u128 {
+        let (tokens, least) = self.at_least;
+        self.weight * number(self.listed) + tokens * number(self.listed.max(least))
+    }
+
+    /// The price as it is listed now.
+    pub(crate) fn listed(&self) -> MicroUsdPerMillionTokens {
+        self.listed
+    }
+
+    fn counts(&self) -> bool {
+        self.weight + self.at_least.0 > 0
+    }
 }
 
 impl TokenCurve {
     /// `None` without a known token mix. The medians stand for the means. An unknown cached share is billed in full.
-    /// The batch discount holds for requests that may wait.
-    pub(crate) fn new(price: &Price, figures: &DemandFigures, pattern: Pattern) -> Option<Self> {
+    pub(crate) fn new(price: &Price, figures: &DemandFigures) -> Option<Self> {
         let (input, output) = (figures.input_p50?, figures.output_p50?);
-        let discount = price
-            .batch_discount
-            .filter(|_| pattern == Pattern::Batch)
-            .map_or(0, |discount| u128::from(discount.get()));
         let cached = figures
             .cached_input
             .map_or(0, |share| u128::from(share.get()));
@@ -34,31 +72,22 @@ impl TokenCurve {
             uncached: u128::from(input.get()) * (WHOLE - cached),
             cached: u128::from(input.get()) * cached,
             output: u128::from(output.get()) * WHOLE,
-            paid: WHOLE - discount,
         };
         let shares = shares(&price.context_tiers, input, figures.input_p95);
         let short = WHOLE - shares.iter().sum::<u128>();
-        let first = request.billed(price.cached_input, short);
-        let long: u128 = price
-            .context_tiers
-            .iter()
-            .zip(&shares)
-            .map(|(tier, share)| {
-                let billed = request.billed(tier.cached_input, *share);
-                billed.at(tier.input, tier.output)
-            })
-            .sum();
-        Some(Self {
-            input_weight: first.input_weight,
-            output_weight: first.output_weight,
-            rest: first.rest + long,
-            price: price.clone(),
-        })
+        let mut curve = request.billed(&base(price), short);
+        let long = price.context_tiers.iter().zip(&shares);
+        curve.rest += long
+            .map(|(tier, share)| request.billed(tier, *share).per_request())
+            .sum::<u128>();
+        let fee = price.per_request.map_or(0, |fee| u128::from(fee.get()));
+        curve.rest += fee * WHOLE * WHOLE * SHARES;
+        Some(curve)
     }
 
     /// Exact cost of one request; it can be cut into the shares of the work.
     pub(crate) fn per_request(&self) -> u128 {
-        self.per_request_without_input() + self.input_weight * number(self.price.input)
+        self.rest + self.input.cost() + self.output.cost()
     }
 
     /// What any number of requests costs.
@@ -75,67 +104,76 @@ impl TokenCurve {
         ExactCost(cost).min(ExactCost::MOST)
     }
 
-    /// How often the listed input price counts in a request's cost; the cached share counts with it where it has no
-    /// price of its own.
-    pub(crate) fn input_weight(&self) -> u128 {
-        self.input_weight
+    /// What depends on the listed input price; the cached share does where it has no price of its own.
+    pub(crate) fn input(&self) -> &Part {
+        &self.input
     }
 
-    /// How often the listed output price counts in a request's cost.
-    pub(crate) fn output_weight(&self) -> u128 {
-        self.output_weight
+    /// What depends on the listed output price.
+    pub(crate) fn output(&self) -> &Part {
+        &self.output
     }
 
-    pub(crate) fn per_request_without_input(&self) -> u128 {
-        self.rest + self.output_weight * number(self.price.output)
+    /// Whether the output price weighs more than the input price in a request's cost.
+    pub(crate) fn output_weighs_more(&self) -> bool {
+        self.output.cost() >= self.input.cost() && self.output.counts()
     }
 
-    pub(crate) fn per_request_without_output(&self) -> u128 {
-        self.rest + self.input_weight * number(self.price.input)
-    }
-
-    pub(crate) fn price(&self) -> &Price {
-        &self.price
+    /// A request's cost over the listed price of one part, in ranges over which it grows evenly.
+    pub(crate) fn over(&self, part: &Part) -> Vec<(Range, Line)> {
+        let most = i128::from(MicroUsdPerMillionTokens::MAX.get());
+        let others = self.per_request() - part.cost();
+        let (tokens, least) = part.at_least;
+        let turn = i128::from(least.get());
+        let below = Line::new(others + tokens * number(least), part.weight);
+        let above = Line::new(others, part.weight + tokens);
+        if tokens == 0 || turn == 0 {
+            return vec![((0, most), above)];
+        }
+        vec![((0, turn), below), ((turn + 1, most), above)]
     }
 }
 
-/// Tokens of a request in hundredths, and the percent of list prices that is paid.
+/// The prices of short prompts, as those of long ones are stated.
+fn base(price: &Price) -> ContextTier {
+    ContextTier {
+        above: Tokens::MIN,
+        input: price.input,
+        cached_input: price.cached_input,
+        cache_write: price.cache_write,
+        output: price.output,
+        reasoning: price.reasoning,
+    }
+}
+
+/// Tokens of a request in hundredths.
 struct Request {
     uncached: u128,
     cached: u128,
     output: u128,
-    paid: u128,
-}
-
-/// A share of the requests at one set of prices.
-struct Billed {
-    input_weight: u128,
-    output_weight: u128,
-    rest: u128,
 }
 
 impl Request {
-    /// `cached` is the price of the cached share where it has one of its own.
-    fn billed(&self, cached: Option<MicroUsdPerMillionTokens>, share: u128) -> Billed {
-        let scale = share * self.paid * SHARES;
-        match cached {
-            Some(cached) => Billed {
-                input_weight: self.uncached * scale,
-                output_weight: self.output * scale,
-                rest: self.cached * scale * number(cached),
-            },
-            None => Billed {
-                input_weight: (self.uncached + self.cached) * scale,
-                output_weight: self.output * scale,
-                rest: 0,
-            },
+    /// A share of the requests at one set of prices. Where nothing is answered by a cache, nothing is written into one.
+    fn billed(&self, prices: &ContextTier, share: u128) -> TokenCurve {
+        let scale = share * SHARES;
+        let mut input = Part::new(prices.input);
+        let written = prices.cache_write.filter(|_| self.cached > 0);
+        input.count(self.uncached * scale, written);
+        let rest = match prices.cached_input {
+            Some(cached) => self.cached * scale * number(cached),
+            None => {
+                input.count(self.cached * scale, None);
+                0
+            }
+        };
+        let mut output = Part::new(prices.output);
+        output.count(self.output * scale, prices.reasoning);
+        TokenCurve {
+            input,
+            output,
+            rest,
         }
-    }
-}
-
-impl Billed {
-    fn at(&self, input: MicroUsdPerMillionTokens, output: MicroUsdPerMillionTokens) -> u128 {
-        self.input_weight * number(input) + self.output_weight * number(output) + self.rest
     }
 }
 

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{
-    Bytes, MicroUsdPerMillionTokens, MilliTokensPerSecond, Millis, Percent, Score, Tokens,
+    Bytes, MicroUsdPerMillionRequests, MicroUsdPerMillionTokens, MilliTokensPerSecond, Millis,
+    Score, Tokens,
 };
 
 /// One place where the workload may run.
@@ -183,11 +184,17 @@ pub struct Price {
     /// Prompt tokens that the provider's cache answers; `None` means that they cost as much as others.
     #[serde(default)]
     pub cached_input: Option<MicroUsdPerMillionTokens>,
+    /// Prompt tokens that are written into the provider's cache; `None` means that they cost as much as others.
+    #[serde(default)]
+    pub cache_write: Option<MicroUsdPerMillionTokens>,
     /// Answer tokens.
     pub output: MicroUsdPerMillionTokens,
-    /// What is taken off every price for requests that may wait.
+    /// Answer tokens of reasoning; `None` means that they cost as much as others.
     #[serde(default)]
-    pub batch_discount: Option<Percent>,
+    pub reasoning: Option<MicroUsdPerMillionTokens>,
+    /// Requests, whatever their tokens; `None` means that they cost nothing beside those.
+    #[serde(default)]
+    pub per_request: Option<MicroUsdPerMillionRequests>,
     /// Prices of requests with long prompts, by rising threshold.
     #[serde(default)]
     pub context_tiers: Vec<ContextTier>,
@@ -209,8 +216,14 @@ pub struct ContextTier {
     /// Prompt tokens that the provider's cache answers; `None` means that they cost as much as others.
     #[serde(default)]
     pub cached_input: Option<MicroUsdPerMillionTokens>,
+    /// Prompt tokens that are written into the provider's cache; `None` means that they cost as much as others.
+    #[serde(default)]
+    pub cache_write: Option<MicroUsdPerMillionTokens>,
     /// Answer tokens.
     pub output: MicroUsdPerMillionTokens,
+    /// Answer tokens of reasoning; `None` means that they cost as much as others.
+    #[serde(default)]
+    pub reasoning: Option<MicroUsdPerMillionTokens>,
 }
 
 /// A state of a price book.

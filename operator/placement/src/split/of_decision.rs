@@ -185,17 +185,26 @@ fn rent(candidate: &Candidate, state: &TierState) -> Option<NonNegative> {
     amount(hourly.get() as f64 / MICRO)
 }
 
-/// What a token costs there, the cached share of prompts at its price.
+/// What a token costs there, by the rules of the monthly cost; a fee by the request is laid upon its prompt.
 fn token_price(external: &ExternalTarget, decision: &Decision) -> Option<TokenPrice> {
     let price = external.price.as_ref()?;
     let usd = |micro: u64| micro as f64 / MICRO;
-    let plain = usd(price.input.get());
-    let cached = price.cached_input.map_or(plain, |cached| usd(cached.get()));
-    let share = decision.inputs.demand.cached_input;
+    let demand = &decision.inputs.demand;
+    let share = demand.cached_input;
     let share = share.map_or(0.0, |share| share.get() as f64 / 100.0);
+    let plain = price.input;
+    let written = price.cache_write.filter(|_| share > 0.0);
+    let uncached = usd(written.map_or(plain, |written| written.max(plain)).get());
+    let cached = usd(price.cached_input.unwrap_or(plain).get());
+    let output = price
+        .reasoning
+        .map_or(price.output, |reasoning| reasoning.max(price.output));
+    let fee = price.per_request.map_or(0.0, |fee| usd(fee.get()));
+    let prompt = demand.input_p50.map_or(0.0, |tokens| tokens.get() as f64);
+    let fee = if prompt > 0.0 { fee / prompt } else { 0.0 };
     Some(TokenPrice {
-        input: amount(plain * (1.0 - share) + cached * share)?,
-        output: amount(usd(price.output.get()))?,
+        input: amount(uncached * (1.0 - share) + cached * share + fee)?,
+        output: amount(usd(output.get()))?,
     })
 }
 

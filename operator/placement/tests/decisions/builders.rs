@@ -58,8 +58,10 @@ pub(crate) fn price(input: &str, output: &str) -> Price {
     Price {
         input: usd(input),
         cached_input: None,
+        cache_write: None,
         output: usd(output),
-        batch_discount: None,
+        reasoning: None,
+        per_request: None,
         context_tiers: Vec::new(),
         book: PriceBookRef {
             name: "list".to_owned(),

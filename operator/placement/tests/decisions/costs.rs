@@ -46,7 +46,9 @@ fn long_prompts_are_billed_at_the_price_of_their_length() {
             above: Tokens::clamped(tokens),
             input: usd(input),
             cached_input: None,
+            cache_write: None,
             output: usd(output),
+            reasoning: None,
         };
         listed.context_tiers = vec![above(4_000, "2", "20"), above(8_000, "4", "40")];
         monthly(&decide_one(&fleet(workload), prompt_policy(), at(0)), CLOUD)
@@ -68,27 +70,75 @@ fn the_cached_share_of_long_prompts_has_their_cached_price() {
         above: Tokens::MIN,
         input: usd("2"),
         cached_input: Some(usd("0.2")),
+        cache_write: None,
         output: usd("0"),
+        reasoning: None,
     }];
     let decision = decide_one(&fleet(workload), prompt_policy(), at(0));
     assert_eq!(monthly(&decision, CLOUD), "1100");
 }
 
 #[test]
-fn only_batches_get_the_batch_discount() {
+fn requests_that_may_wait_are_billed_as_any() {
     let cost = |pattern| {
         let mut workload = hybrid(1_000_000);
         workload.demand.pattern = pattern;
         workload.demand.declared.cached_input = Some(Percent::clamped(50));
         let listed = cloud_of(&mut workload).price.insert(price("1", "10"));
         listed.cached_input = Some(usd("0.1"));
-        listed.batch_discount = Some(Percent::clamped(50));
         monthly(&decide_one(&fleet(workload), prompt_policy(), at(0)), CLOUD)
     };
     // 450 × $1 + 450 × $0.1 + 180 × $10 for a thousand requests of a million tokens in all.
-    assert_eq!(cost(Pattern::Interactive), "2295");
-    assert_eq!(cost(Pattern::Bursty), "2295");
-    assert_eq!(cost(Pattern::Batch), "1147.5");
+    for pattern in [Pattern::Interactive, Pattern::Bursty, Pattern::Batch] {
+        assert_eq!(cost(pattern), "2295");
+    }
+}
+
+/// The cost in the cloud of a million requests of `input` and `output` tokens, of which so many percent are cached.
+fn billed(input: u64, output: u64, cached: u128, change: impl Fn(&mut Price)) -> String {
+    let mut workload = hybrid(1_000_000);
+    workload.demand.declared = figures(1_000_000, input, output);
+    workload.demand.declared.cached_input = Some(Percent::clamped(cached));
+    change(cloud_of(&mut workload).price.insert(price("1", "10")));
+    monthly(&decide_one(&fleet(workload), prompt_policy(), at(0)), CLOUD)
+}
+
+#[test]
+fn a_fee_for_each_request_is_part_of_the_cost() {
+    let fee = |fee: &str| {
+        let fee = MicroUsdPerMillionRequests::parse_decimal(fee).ok();
+        billed(200, 100, 0, move |price| price.per_request = fee)
+    };
+    assert_eq!((fee("0").as_str(), fee("5000").as_str()), ("1200", "6200"));
+}
+
+#[test]
+fn an_answer_costs_the_dearer_of_its_price_and_that_of_reasoning() {
+    let with = |reasoning: &str| billed(0, 100, 0, |price| price.reasoning = Some(usd(reasoning)));
+    assert_eq!((with("3").as_str(), with("20").as_str()), ("1000", "2000"));
+}
+
+#[test]
+fn what_a_cache_does_not_answer_is_written_into_it_at_worst() {
+    let with = |cached, write: &str| {
+        billed(1_000, 0, cached, |price| {
+            price.cached_input = Some(usd("0.1"));
+            price.cache_write = Some(usd(write));
+        })
+    };
+    // 100 × $1.25 and 900 × $0.1 for a thousand requests of a million tokens.
+    assert_eq!(with(90, "1.25"), "215");
+    assert_eq!(
+        with(90, "0.5"),
+        "190",
+        "never less than the price of prompts"
+    );
+    assert_eq!(with(0, "1.25"), "1000", "nothing is cached");
+}
+
+#[test]
+fn cached_tokens_without_a_price_of_their_own_cost_what_others_cost() {
+    assert_eq!(billed(27_147, 0, 99, |_| ()), billed(27_147, 0, 0, |_| ()));
 }
 
 #[test]

@@ -25,15 +25,19 @@ pub(crate) fn any_price() -> impl Strategy<Value = Price> {
         option::of(0..20_000_000_u128),
         0..80_000_000_u128,
         state,
-        option::of(0..=100_u128),
+        option::of((0..25_000_000_u128, 0..90_000_000_u128)),
+        option::of(0..20_000_000_000_u128),
         vec(any_context_tier(), 0..3),
     )
         .prop_map(
-            |(input, cached, output, state, discount, mut tiers)| Price {
+            |(input, cached, output, state, dearer, fee, mut tiers)| Price {
                 input: MicroUsdPerMillionTokens::clamped(input),
                 cached_input: cached.map(MicroUsdPerMillionTokens::clamped),
+                cache_write: dearer.map(|(write, _)| MicroUsdPerMillionTokens::clamped(write)),
                 output: MicroUsdPerMillionTokens::clamped(output),
-                batch_discount: discount.map(Percent::clamped),
+                reasoning: dearer
+                    .map(|(_, reasoning)| MicroUsdPerMillionTokens::clamped(reasoning)),
+                per_request: fee.map(MicroUsdPerMillionRequests::clamped),
                 context_tiers: {
                     tiers.sort_by_key(|tier| tier.above);
                     tiers
@@ -51,7 +55,9 @@ pub(crate) fn any_context_tier() -> impl Strategy<Value = ContextTier> {
             above: Tokens::clamped(above),
             input,
             cached_input,
+            cache_write: None,
             output,
+            reasoning: None,
         },
     )
 }

@@ -63,7 +63,9 @@ fn external(at: u64, which: u64) -> Target {
                 input: micro(list),
                 cached_input: Some(micro(list / 10)),
                 output: micro(list * 4),
-                batch_discount: Some(Percent::clamped(50)),
+                cache_write: None,
+                reasoning: None,
+                per_request: None,
                 context_tiers: Vec::new(),
                 book: PriceBookRef {
                     name: format!("book-{provider}"),

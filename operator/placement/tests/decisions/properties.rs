@@ -237,6 +237,8 @@ proptest! {
             if let TargetKind::External(ExternalTarget { price: Some(price), .. }) = &mut target.kind {
                 let raised = |it: MicroUsdPerMillionTokens| MicroUsdPerMillionTokens::clamped(u128::from(it.get()) * factor);
                 price.input = raised(price.input);
+                price.cache_write = price.cache_write.map(raised);
+                price.reasoning = price.reasoning.map(raised);
                 price.cached_input = price.cached_input.map(raised);
                 price.output = raised(price.output);
                 for tier in &mut price.context_tiers {

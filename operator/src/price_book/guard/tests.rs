@@ -13,9 +13,13 @@ fn at(hours: i64) -> Timestamp {
 }
 
 fn price(input: u64) -> ModelPrice {
-    ModelPrice {
+    let base = TierPrice {
         input,
         output: 2 * input,
+        ..TierPrice::default()
+    };
+    ModelPrice {
+        base,
         ..ModelPrice::default()
     }
 }
@@ -26,7 +30,7 @@ fn document(price: Option<ModelPrice>) -> Document {
             .map(|price| ("m".to_owned(), price))
             .into_iter()
             .collect(),
-        rejected: BTreeMap::new(),
+        ..Document::default()
     }
 }
 
@@ -130,8 +134,8 @@ fn a_first_reading_that_is_implausible_gives_no_price() {
 fn detailed(long: u64, discount: u64) -> ModelPrice {
     let tier = TierPrice {
         input: long,
-        cached_input: None,
         output: 2 * long,
+        ..TierPrice::default()
     };
     ModelPrice {
         batch_discount_percent: Some(discount),
@@ -173,8 +177,8 @@ fn prices_of_long_prompts_and_of_batches_are_guarded_too() {
 fn an_unreadable_row_keeps_the_old_price_for_good() {
     let mut belief = follow(&[(0, Some(price(1_000_000)))]);
     let broken = Document {
-        prices: BTreeMap::new(),
         rejected: BTreeMap::from([("m".to_owned(), "NaN".to_owned())]),
+        ..Document::default()
     };
     for hour in 1..100 {
         belief = judge(&belief, &broken, &wanted(), LIMITS, at(hour)).0;
@@ -186,14 +190,70 @@ fn an_unreadable_row_keeps_the_old_price_for_good() {
 fn a_row_that_could_not_be_read_confirms_nothing_when_it_vanishes() {
     let belief = follow(&[(0, Some(price(1_000_000)))]);
     let broken = Document {
-        prices: BTreeMap::new(),
         rejected: BTreeMap::from([("m".to_owned(), "NaN".to_owned())]),
+        ..Document::default()
     };
     let unreadable = |belief: &Belief, hour| judge(belief, &broken, &wanted(), LIMITS, at(hour)).0;
     let belief = (1..40).fold(belief, |belief, hour| unreadable(&belief, hour));
     let gone = judge(&belief, &document(None), &wanted(), LIMITS, at(41)).0;
     assert_eq!(gone.prices["m"], price(1_000_000));
     assert_eq!(gone.held["m"].confirmations, 0);
+}
+
+#[test]
+fn a_fee_a_cache_and_reasoning_are_guarded_too() {
+    let before = price(1_000_000);
+    let with = |change: fn(&mut ModelPrice)| {
+        let mut after = before.clone();
+        change(&mut after);
+        follow(&[(0, Some(before.clone())), (1, Some(after))]).held
+    };
+    assert!(with(|price| price.per_request = 5_000_000_000).contains_key("m"));
+    assert!(with(|price| price.base.cache_write = Some(3_000_000)).contains_key("m"));
+    assert!(with(|price| price.base.reasoning = Some(9_000_000)).contains_key("m"));
+    assert!(with(|price| price.base.cache_write = Some(1_250_000)).is_empty());
+}
+
+#[test]
+fn what_a_person_confirms_is_believed_at_once_and_nothing_else() {
+    for reading in [Some(price(9_000_000)), None] {
+        let held = follow(&[(0, Some(price(1_000_000))), (1, reading.clone())]);
+        let (other, none) = confirm(&held, |_, _| false);
+        assert_eq!((other, none.len()), (held.clone(), 0));
+        let (belief, changes) = confirm(&held, |model, _| model == "m");
+        assert_eq!(belief.prices.get("m"), reading.as_ref());
+        assert!(belief.held.is_empty());
+        assert_eq!(changes.len(), 1);
+        let (again, changes) = judge(&belief, &document(reading), &wanted(), LIMITS, at(2));
+        assert_eq!((again, changes.len()), (belief, 0));
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_has_nothing_to_confirm() {
+    let broken = Document {
+        rejected: BTreeMap::from([("m".to_owned(), "NaN".to_owned())]),
+        ..Document::default()
+    };
+    let before = follow(&[(0, Some(price(1_000_000)))]);
+    let (held, _) = judge(&before, &broken, &wanted(), LIMITS, at(1));
+    assert_eq!(confirm(&held, |_, _| true), (held.clone(), Vec::new()));
+}
+
+#[test]
+fn an_announced_price_holds_from_its_moment_on() {
+    let announced = ModelPrice {
+        upcoming: BTreeMap::from([(at(10), price(1_500_000))]),
+        ..price(1_000_000)
+    };
+    let read = document(Some(announced));
+    let believed = |belief: &Belief, hour| judge(belief, &read, &wanted(), LIMITS, at(hour)).0;
+    let before = believed(&Belief::default(), 9);
+    assert_eq!(before.prices["m"], price(1_000_000));
+    assert_eq!(read.next_change(&wanted(), at(9)), Some(at(10)));
+    let after = believed(&before, 10);
+    assert_eq!(after.prices["m"], price(1_500_000));
+    assert_eq!(read.next_change(&wanted(), at(10)), None);
 }
 
 proptest! {
@@ -206,7 +266,7 @@ proptest! {
             let before = belief.clone();
             belief = judge(&before, &document(Some(price(*reading))), &wanted(), LIMITS, now).0;
             if let (Some(old), Some(new)) = (before.prices.get("m"), belief.prices.get("m")) {
-                prop_assert!(new.input <= 2 * old.input && old.input <= 2 * new.input);
+                prop_assert!(new.base.input <= 2 * old.base.input && old.base.input <= 2 * new.base.input);
             }
         }
     }

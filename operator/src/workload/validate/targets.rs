@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_crds::model::ModelProfileSpec;
-use weir_crds::price_book::{ContextTierPrice, PriceEntry};
+use weir_crds::price_book::{ContextTierPrice, PriceEntry, TokenPrices};
 use weir_crds::provider::{Circuit, ProviderModel, QualityScore};
 use weir_crds::quantity;
 use weir_crds::tier::Sharing;
@@ -13,9 +13,9 @@ use weir_crds::workload as declared;
 use weir_crds::{GPUTier, InferencePriceBook, InferenceProvider, ModelProfile, condition};
 use weir_placement::{
     Bytes, ContextTier, CostKind, DeviceKind, ExternalTarget, LocalTarget, Location,
-    MicroUsdPerHour, MicroUsdPerMillionTokens, MilliTokensPerSecond, ModelFacts, Percent, Price,
-    PriceBookRef, PriceState, Score, Target, TargetKind, Throughput, ThroughputSource, TierState,
-    Tokens, Utilization,
+    MicroUsdPerHour, MicroUsdPerMillionRequests, MicroUsdPerMillionTokens, MilliTokensPerSecond,
+    ModelFacts, Price, PriceBookRef, PriceState, Score, Target, TargetKind, Throughput,
+    ThroughputSource, TierState, Tokens, Utilization,
 };
 
 use super::{Problem, SpecError};
@@ -257,37 +257,41 @@ pub(super) fn read_price(
     book: PriceBookRef,
     state: PriceState,
 ) -> Option<Price> {
-    let read = |text: &str| MicroUsdPerMillionTokens::parse_decimal(text).ok();
-    let cached = |text: &Option<String>| match text {
-        None => Some(None),
-        Some(text) => read(text).map(Some),
-    };
     let tier = |tier: &ContextTierPrice| {
-        Some(ContextTier {
-            above: Tokens::new(u64::try_from(tier.above_input_tokens).ok()?).ok()?,
-            input: read(&tier.input_usd_per_million_tokens)?,
-            cached_input: cached(&tier.cached_input_usd_per_million_tokens)?,
-            output: read(&tier.output_usd_per_million_tokens)?,
-        })
+        let above = Tokens::new(u64::try_from(tier.above_input_tokens).ok()?).ok()?;
+        read_tokens(&tier.tokens, above)
     };
-    let mut context_tiers: Vec<_> = entry
-        .context_tiers
-        .iter()
-        .map(tier)
-        .collect::<Option<_>>()?;
+    let context_tiers = entry.context_tiers.iter().map(tier);
+    let mut context_tiers: Vec<_> = context_tiers.collect::<Option<_>>()?;
     context_tiers.sort_by_key(|tier: &ContextTier| tier.above);
-    let batch_discount = match entry.batch_discount_percent {
-        None => None,
-        Some(percent) => Some(Percent::new(u64::try_from(percent).ok()?).ok()?),
-    };
+    let fee = entry.usd_per_million_requests.as_deref();
+    let base = read_tokens(&entry.tokens, Tokens::MIN)?;
     Some(Price {
-        input: read(&entry.input_usd_per_million_tokens)?,
-        cached_input: cached(&entry.cached_input_usd_per_million_tokens)?,
-        output: read(&entry.output_usd_per_million_tokens)?,
-        batch_discount,
+        input: base.input,
+        cached_input: base.cached_input,
+        cache_write: base.cache_write,
+        output: base.output,
+        reasoning: base.reasoning,
+        per_request: fee
+            .map(MicroUsdPerMillionRequests::parse_decimal)
+            .transpose()
+            .ok()?,
         context_tiers,
         book,
         state,
+    })
+}
+
+fn read_tokens(prices: &TokenPrices, above: Tokens) -> Option<ContextTier> {
+    let read = |text: &String| MicroUsdPerMillionTokens::parse_decimal(text);
+    let optional = |text: &Option<String>| text.as_ref().map(read).transpose().ok();
+    Some(ContextTier {
+        above,
+        input: read(&prices.input_usd_per_million_tokens).ok()?,
+        cached_input: optional(&prices.cached_input_usd_per_million_tokens)?,
+        cache_write: optional(&prices.cache_write_usd_per_million_tokens)?,
+        output: read(&prices.output_usd_per_million_tokens).ok()?,
+        reasoning: optional(&prices.reasoning_usd_per_million_tokens)?,
     })
 }
 

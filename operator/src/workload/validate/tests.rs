@@ -119,11 +119,11 @@ fn advisory_mode_and_substitution_are_read() {
 }
 
 #[test]
-fn a_price_is_read_with_its_tiers_in_order_and_its_batch_discount() {
-    let entry = |percent: i32, input: &str| -> PriceEntry {
+fn a_price_is_read_with_its_tiers_in_order_and_its_fees() {
+    let entry = |fee: &str, input: &str| -> PriceEntry {
         serde_json::from_value(json!({
             "model": "m", "inputUsdPerMillionTokens": "1", "outputUsdPerMillionTokens": "4",
-            "batchDiscountPercent": percent,
+            "usdPerMillionRequests": fee, "reasoningUsdPerMillionTokens": "5", "cacheWriteUsdPerMillionTokens": "1.25",
             "contextTiers": [
                 {"aboveInputTokens": 200_000, "inputUsdPerMillionTokens": "4", "outputUsdPerMillionTokens": "8"},
                 {"aboveInputTokens": 128_000, "inputUsdPerMillionTokens": input, "outputUsdPerMillionTokens": "6",
@@ -137,15 +137,24 @@ fn a_price_is_read_with_its_tiers_in_order_and_its_batch_discount() {
         revision: "r".to_owned(),
         as_of: None,
     };
-    let read = read_price(&entry(50, "2"), book(), PriceState::Fresh).expect("a price");
-    assert_eq!(read.batch_discount, Some(Percent::clamped(50)));
+    let read = read_price(&entry("5000", "2"), book(), PriceState::Fresh).expect("a price");
+    let usd = MicroUsdPerMillionTokens::clamped;
+    assert_eq!(
+        (read.reasoning, read.cache_write),
+        (Some(usd(5_000_000)), Some(usd(1_250_000)))
+    );
+    assert_eq!(
+        read.per_request
+            .map(weir_placement::MicroUsdPerMillionRequests::get),
+        Some(5_000_000_000)
+    );
     let thresholds: Vec<_> = read.context_tiers.iter().map(|tier| tier.above).collect();
     assert_eq!(thresholds, [128_000, 200_000].map(Tokens::clamped));
     assert_eq!(
         read.context_tiers[0].cached_input,
         Some(MicroUsdPerMillionTokens::clamped(200_000))
     );
-    for garbled in [entry(101, "2"), entry(50, "-")] {
+    for garbled in [entry("-", "2"), entry("50", "-")] {
         assert_eq!(read_price(&garbled, book(), PriceState::Fresh), None);
     }
 }
