@@ -42,6 +42,8 @@ pub mod types {
     pub const PRICED: &str = "Priced";
     /// Telemetry of the tier's nodes is recent.
     pub const TELEMETRY_FRESH: &str = "TelemetryFresh";
+    /// It is known how busy the tier's devices are.
+    pub const UTILIZATION_KNOWN: &str = "UtilizationKnown";
 }
 
 /// Value of a condition.

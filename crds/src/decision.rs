@@ -52,6 +52,10 @@ pub struct Decision {
     /// A wish to move that waits to be seen again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
+    /// Tiers that are above the policy's utilization band, or beyond a side of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub utilization_band: Vec<TierBand>,
     /// Until when the placement is held, whatever the prices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_until: Option<Time>,
@@ -112,6 +116,9 @@ pub struct DecisionInputs {
     /// Utilization of the local target's tier in percent, in steps of ten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization_percent: Option<i32>,
+    /// Whether that could be told: Known, NotMeasurable or Lost; absent where no agent ever reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization_state: Option<String>,
     /// The price book that gave the external prices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_book: Option<PriceBookInput>,
@@ -200,6 +207,19 @@ pub struct Confirmation {
     pub since: Time,
     /// When the last evaluation that counted was.
     pub last: Time,
+}
+
+/// Where a tier stands in the policy's utilization band.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TierBand {
+    /// Name of the tier.
+    pub tier: String,
+    /// Whether it was above the band for its window, and not below it for as long since.
+    pub busy: bool,
+    /// Since when it is beyond the side of the band that would change that, without a break.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond_since: Option<Time>,
 }
 
 /// A completed move.

@@ -66,6 +66,9 @@ pub struct InferencePlacementPolicySpec {
     /// How many of the policy's workloads cost may move in an hour. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub move_budget: Option<MoveBudgetSpec>,
+    /// How full a tier may be before workloads leave it, and how empty before they come back. Default: nothing moves for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization_band: Option<UtilizationBandSpec>,
     /// Whether the cluster can reach providers. Disconnected rejects external targets.
     #[serde(default)]
     pub connectivity: Connectivity,
@@ -120,6 +123,25 @@ pub struct MoveBudgetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub percent_per_hour: Option<i32>,
+}
+
+/// How full a tier may be before workloads leave it, and how empty before they come back. A tier is as full as its engines
+/// are, and where none says so a tier of GPUs as its devices are. What is unknown moves nothing. Between both nothing moves.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("self.pullBackBelowPercent < self.spillAbovePercent").message("utilizationBand.pullBackBelowPercent must be less than spillAbovePercent: the gap keeps workloads from going to and fro"))]
+#[serde(rename_all = "camelCase")]
+pub struct UtilizationBandSpec {
+    /// Utilization in percent from which on workloads of the tier go to their cheapest other target, in the steps of ten that a tier's status has.
+    #[schemars(range(min = 10, max = 100), extend("multipleOf" = 10))]
+    pub spill_above_percent: i32,
+    /// Utilization in percent down from which workloads may come back, as cost has it. In the steps of ten that a tier's status has.
+    #[schemars(range(min = 0, max = 90), extend("multipleOf" = 10))]
+    pub pull_back_below_percent: i32,
+    /// How long a tier must be beyond one of both without a break before that counts. Default: 10m.
+    #[serde(default = "ten_minutes")]
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
+    pub window: String,
 }
 
 /// Which costs of local targets are counted.
@@ -210,6 +232,7 @@ impl Default for InferencePlacementPolicySpec {
             local_cost_basis: LocalCostBasis::default(),
             switching: SwitchingSpec::default(),
             move_budget: None,
+            utilization_band: None,
             connectivity: Connectivity::default(),
         }
     }

@@ -1,7 +1,8 @@
 //! `GPUTier`: a kind of access to accelerators (or CPUs), what it costs, and how much of it there is.
 
 use crate::quantity::{
-    COUNT_LENGTH, DECIMAL_LENGTH, MEMORY_LENGTH, is_count, is_decimal, is_memory, is_one_at_least,
+    COUNT_LENGTH, DECIMAL_LENGTH, DURATION_LENGTH, MEMORY_LENGTH, is_count, is_decimal,
+    is_duration, is_memory, is_one_at_least,
 };
 use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -69,6 +70,27 @@ pub struct GPUTierSpec {
     pub runtime_class_name: Option<String>,
     /// What one replica costs.
     pub cost: TierCost,
+    /// Devices that an autoscaler brings once pods ask for them. Without it a tier whose nodes were taken away has no room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisionable: Option<ProvisionableDevices>,
+}
+
+/// Devices that an autoscaler brings once pods ask for them.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvisionableDevices {
+    /// Replicas that the tier can run once its nodes are as many as they may be, those that exist among them.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub devices: i64,
+    /// How long it takes from a pod that asks until it can run on a new node, such as 3m.
+    #[schemars(length(min = 1, max = DURATION_LENGTH))]
+    #[x_kube(validation = is_duration())]
+    pub ready_after: String,
+    /// USD an hour that what one replica takes costs while it is provisioned so; never counted below what cost says, which is also the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = DECIMAL_LENGTH))]
+    #[x_kube(validation = is_decimal())]
+    pub usd_per_hour: Option<String>,
 }
 
 /// What one replica takes of a node.
@@ -171,7 +193,7 @@ pub struct GPUTierStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready nodes that have the tier's labels and resource.
+    /// Nodes that are Ready and schedulable, have the tier's labels and resource, and no taint that the tier does not tolerate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<i32>,
     /// Replicas that the tier's nodes could run if nothing else did.
@@ -180,17 +202,39 @@ pub struct GPUTierStatus {
     /// Replicas that could be added now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<i64>,
+    /// Replicas that could be added once nodes for them are provisioned, beside those in free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisionable: Option<i64>,
+    /// Tiers that have nodes in common with this one, so that a replica of theirs may take what is free here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["tier".into()]))]
+    pub shared_with: Vec<SharedWith>,
     /// Mean utilization in percent, in steps of ten, written at most every minute; absent: unknown, because telemetry is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization_percent: Option<i32>,
+    /// How full the tier is for the utilization band of policies, in percent and steps of ten: the occupancy of its engines, or where that is not known and it has accelerators, their utilization. Absent: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occupancy_percent: Option<i32>,
     /// What one replica costs in USD an hour, fully loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hourly_cost_usd: Option<String>,
     /// What running one more replica adds in USD an hour on hardware that is paid for anyway: energy; absent where nothing is paid for anyway, or where owned hardware has no power in its cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marginal_hourly_cost_usd: Option<String>,
-    /// Conditions: Accepted, TelemetryFresh, Ready.
+    /// Conditions: Accepted, TelemetryFresh, UtilizationKnown, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A tier that has nodes in common with this one.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedWith {
+    /// Name of the other tier.
+    pub tier: String,
+    /// Replicas of this tier that could be added on nodes in common.
+    pub free: i64,
+    /// How many of these one replica of the other tier takes at most.
+    pub each: i64,
 }

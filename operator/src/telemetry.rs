@@ -20,7 +20,7 @@ use weir_proto::{AgentReport, GatewayReport};
 use crate::cli::Plane;
 use crate::metrics::Metrics;
 
-pub use agents::{EngineObservation, Processor, REPORT_TTL, Utilization};
+pub use agents::{EngineObservation, Heard, Processor, REPORT_TTL};
 pub use collector::{Collecting, collect};
 pub use counters::CounterSums;
 pub use gateways::{Acknowledged, ProviderObservation, WorkloadUsage};
@@ -194,17 +194,9 @@ impl Telemetry {
         self.state().gateways.provider(name)
     }
 
-    /// Mean utilization of the processors or GPUs of these nodes.
-    ///
-    /// Unknown unless nine tenths of the nodes reported within [`REPORT_TTL`]: silence must not look like idleness.
-    pub fn utilization<'a>(
-        &self,
-        nodes: impl IntoIterator<Item = &'a str>,
-        processor: Processor,
-    ) -> Utilization {
-        self.state()
-            .agents
-            .utilization(nodes, processor, Instant::now())
+    /// What the agent of a node says of its processors or GPUs; `None` while it is silent.
+    pub fn heard(&self, node: &str, processor: Processor) -> Option<Heard> {
+        self.state().agents.heard(node, processor, Instant::now())
     }
 
     /// What an engine last told the agent of its node; `None` when that is too old. What agents of other nodes say of it is

@@ -32,3 +32,5 @@ mod refusals;
 mod rivals;
 #[path = "workload/upgrades.rs"]
 mod upgrades;
+#[path = "workload/utilization.rs"]
+mod utilization;

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use weir_crds::InferenceWorkload;
 use weir_operator::clock::Witnessed;
 use weir_operator::stores::Owner;
+use weir_operator::tier::utilization::of_status;
 use weir_operator::workload::facts::{Children, Facts, Traffic};
-use weir_placement::{Percent, Utilization};
+use weir_placement::Utilization;
 
 use crate::objects::Objects;
 
@@ -52,10 +53,9 @@ fn shared<K: Clone>(objects: &BTreeMap<String, K>) -> BTreeMap<String, Arc<K>> {
 }
 
 fn utilization(objects: &Objects) -> BTreeMap<String, Utilization> {
-    let known = objects.tiers.iter().filter_map(|(name, tier)| {
-        let percent = tier.status.as_ref()?.utilization_percent?;
-        let percent = Percent::clamped(u128::try_from(percent).unwrap_or(0));
-        Some((name.clone(), Utilization::Known(percent)))
+    let told = objects.tiers.iter().filter_map(|(name, tier)| {
+        let status = tier.status.as_ref()?;
+        Some((name.clone(), of_status(status)))
     });
-    known.collect()
+    told.collect()
 }

@@ -17,7 +17,8 @@ use crate::plan::{
 };
 use crate::policy::PlacementPolicy;
 use crate::snapshot::{
-    ExternalTarget, FleetSnapshot, ModelFacts, PriceState, Target, TargetKind, WorkloadInput,
+    ExternalTarget, FleetSnapshot, Location, ModelFacts, PriceState, Target, TargetKind,
+    WorkloadInput,
 };
 use crate::units::{MicroUsd, Millis};
 
@@ -120,30 +121,59 @@ pub(crate) struct Context<'a> {
     pub(crate) workload: &'a WorkloadInput,
     pub(crate) policy: &'a PlacementPolicy,
     pub(crate) demand: &'a EffectiveDemand,
+    pub(crate) filling: Filling,
+}
+
+/// Whether fewer devices than a local target needs are enough for it to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filling {
+    /// They are not: the work has a place elsewhere.
+    Whole,
+    /// An external target takes what fewer replicas leave, at a price that is known.
+    Mixed,
+    /// There is no place elsewhere, and some of the work is more than none.
+    AsFarAsItGoes,
 }
 
 /// Every target of the workload, in the spec's order, and the substitutes that are candidates.
 pub(crate) fn evaluate(context: Context<'_>) -> Vec<Evaluated> {
-    let workload = context.workload;
-    let mut evaluated: Vec<Evaluated> = workload
-        .targets
-        .iter()
-        .map(|target| {
-            let rejected_by = gates::rejections(workload, context.policy, context.demand, target);
-            evaluate_target(context, target, rejected_by)
-        })
+    let targets = &context.workload.targets;
+    let is_external = |target: &&Target| target.kind.location() == Location::External;
+    let externals: Vec<_> = targets.iter().filter(is_external).collect();
+    let externals: Vec<_> = externals
+        .into_iter()
+        .map(|target| evaluate_declared(context, target))
         .collect();
-    let overflow = Overflow::of(context.workload, &evaluated);
-    if let Some(overflow) = &overflow {
-        let mixed = |target| overflow.mixed(context, target);
-        evaluated = evaluated.into_iter().map(mixed).collect();
-    }
+    let overflow = Overflow::of(context.workload, &externals);
+    let figures = &context.demand.figures;
+    let shape_known = figures.load.is_some() && figures.requests_per_month.is_some();
+    let filling = match &overflow {
+        _ if externals.iter().all(Evaluated::rejected) => Filling::AsFarAsItGoes,
+        Some(overflow) if shape_known && overflow.is_priced() => Filling::Mixed,
+        _ => Filling::Whole,
+    };
+    let context = Context { filling, ..context };
+    let mixed = |evaluated| match &overflow {
+        Some(overflow) => overflow.mixed(context, evaluated),
+        None => evaluated,
+    };
+    let mut externals = externals.into_iter();
+    let evaluated = targets.iter().map(|target| {
+        let external = is_external(&target).then(|| externals.next()).flatten();
+        external.unwrap_or_else(|| mixed(evaluate_declared(context, target)))
+    });
+    let mut evaluated: Vec<Evaluated> = evaluated.collect();
     evaluated.extend(substitutes::candidates(
         context,
         &evaluated,
         overflow.as_ref(),
     ));
     evaluated
+}
+
+fn evaluate_declared(context: Context<'_>, target: &Target) -> Evaluated {
+    let rejected_by = gates::rejections(context.workload, context.policy, context.demand, target);
+    evaluate_target(context, target, rejected_by)
 }
 
 fn evaluate_target(

@@ -2,12 +2,14 @@
 
 mod wish;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::candidate::Evaluated;
 use crate::demand::EffectiveDemand;
 use crate::explain;
-use crate::plan::{Confirmation, Decision, Outcome, Reason};
+use crate::plan::{Confirmation, Decision, Outcome, Reason, TierBand};
 use crate::policy::PlacementPolicy;
 use crate::snapshot::{Mode, PendingMove, WorkloadInput};
 
@@ -38,6 +40,18 @@ impl Choice {
     }
 }
 
+impl Choice {
+    /// Keeps how often a wish was seen that others' devices stand against, and looks again when it may be seen next.
+    pub(crate) fn keep_wish(&mut self, wish: Self, policy: &PlacementPolicy) {
+        let count = wish.confirmation.as_ref().map_or(0, |seen| seen.count);
+        if count < policy.confirmation.count.max(1) {
+            let times = [self.next_evaluation, wish.next_evaluation];
+            self.next_evaluation = times.into_iter().flatten().min();
+        }
+        self.confirmation = wish.confirmation;
+    }
+}
+
 /// What a choice is made from.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
@@ -46,6 +60,8 @@ pub(crate) struct View<'a> {
     /// Whether the workload names a policy that does not exist; `policy` is then the built-in one.
     pub(crate) policy_missing: bool,
     pub(crate) demand: &'a EffectiveDemand,
+    /// Where tiers stand in the policy's utilization band.
+    pub(crate) bands: &'a BTreeMap<String, TierBand>,
     pub(crate) evaluated: &'a [Evaluated],
     pub(crate) previous: Option<&'a Decision>,
     /// A wish that was confirmed for a target whose devices went to others; it counts for any target.
@@ -58,6 +74,12 @@ impl View<'_> {
         self.evaluated
             .iter()
             .position(|evaluated| evaluated.name() == name)
+    }
+
+    /// The tier of a target, while that is used above the policy's band.
+    fn busy_tier(&self, at: usize) -> Option<&str> {
+        let tier = self.evaluated[at].candidate.tier.as_deref()?;
+        self.bands.get(tier)?.busy.then_some(tier)
     }
 
     fn compared(&self, chosen: usize, other: usize) -> String {

@@ -9,7 +9,7 @@ mod token;
 pub(crate) use line::{Line, Range, Step};
 pub(crate) use mix::Mix;
 pub(crate) use replica::{
-    INPUT_WEIGHT_TENTHS, OUTPUT_WEIGHT_TENTHS, ReplicaCurve, ReplicaRate, Work,
+    INPUT_WEIGHT_TENTHS, OUTPUT_WEIGHT_TENTHS, ReplicaCurve, ReplicaRate, ToCome, Work,
 };
 pub(crate) use token::TokenCurve;
 

@@ -109,7 +109,7 @@ impl<'a> Pass<'a> {
 struct Run<'a> {
     pass: Pass<'a>,
     reach: Option<Reach<'a>>,
-    ledger: Ledger,
+    ledger: Ledger<'a>,
     chosen: Vec<Turn<'a>>,
     plan: Plan,
 }
@@ -140,23 +140,38 @@ impl<'a> Run<'a> {
             ledger: &self.ledger,
             goal,
         };
-        let (reached, unreached) = match &mut self.reach {
+        let (mut reached, unreached) = match &mut self.reach {
             None => {
                 let places = |turn| Places::new(turn, arena);
                 (turns.into_iter().map(places).collect(), Vec::new())
             }
             Some(reach) => reach.split(turns, arena),
         };
-        let (turns, competitions) = competition::assign(arena, reached);
         let standing = competition::standing(&self.pass.previous.competitions, goal, &unreached);
-        self.plan.competitions.extend(competitions);
         self.plan.competitions.extend(standing);
         for turn in unreached {
             self.take_over(turn);
         }
-        for turn in turns {
-            turn.takings().take_from(&mut self.ledger);
-            self.chosen.push(turn);
+        while !reached.is_empty() {
+            let arena = Arena {
+                pass: self.pass,
+                ledger: &self.ledger,
+                goal,
+            };
+            let (given, competitions) = competition::assign(arena, reached);
+            self.plan.competitions.extend(competitions);
+            let (taken, again, competed) = competition::take(&mut self.ledger, given, goal);
+            self.plan.competitions.extend(competed);
+            self.chosen.extend(taken);
+            let arena = Arena {
+                pass: self.pass,
+                ledger: &self.ledger,
+                goal,
+            };
+            reached = again
+                .into_iter()
+                .map(|turn| Places::new(turn, arena))
+                .collect();
         }
     }
 

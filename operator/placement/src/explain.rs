@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 
 use crate::candidate::{Curve, Evaluated};
+use crate::capacity::Devices;
 use crate::cost::ExactCost;
 use crate::demand::EffectiveDemand;
 use crate::plan::{Candidate, CandidateCost, CostBasis, Doubt};
-use crate::policy::PlacementPolicy;
+use crate::policy::{PlacementPolicy, UtilizationBand};
 use crate::snapshot::{DemandFigures, Location};
 use crate::units::MicroUsd;
 
@@ -220,14 +221,72 @@ pub(crate) fn held_by_fleet(to: &str, most: usize, frees: Option<Timestamp>) -> 
     format!("wishes for {to}, held by the policy's limit of {most} moves an hour{until}")
 }
 
+/// `tier l4 has 0 free devices on 2 nodes (2 free, 2 promised to others' starting pods)`.
+pub(crate) fn too_few(tier: &str, nodes: u32, devices: &Devices, need: u32) -> String {
+    let needed = if need > 1 {
+        format!(", and {need} are needed")
+    } else {
+        String::new()
+    };
+    let (left, parts) = (devices.left, parts(devices));
+    format!("tier {tier} has {left} free devices on {nodes} nodes{parts}{needed}")
+}
+
 /// `the 2 free devices of tier l4 go to workloads that save more there`.
-pub(crate) fn lost_to_savings(tier: &str, free: u32) -> String {
-    format!("the {free} free devices of tier {tier} go to workloads that save more there")
+pub(crate) fn lost_to_savings(tier: &str, devices: &Devices) -> String {
+    let (left, parts) = (devices.left, parts(devices));
+    format!("the {left} free devices of tier {tier}{parts} go to workloads that save more there")
 }
 
 /// `the 2 free devices of tier l4 go to other workloads that can only run here`.
-pub(crate) fn lost_to_need(tier: &str, free: u32) -> String {
-    format!("the {free} free devices of tier {tier} go to other workloads that can only run here")
+pub(crate) fn lost_to_need(tier: &str, devices: &Devices) -> String {
+    let (left, parts) = (devices.left, parts(devices));
+    format!(
+        "the {left} free devices of tier {tier}{parts} go to other workloads that can only run here"
+    )
+}
+
+/// What makes the number that is left another than the one in the tier's status.
+fn parts(devices: &Devices) -> String {
+    let Devices {
+        left,
+        free,
+        to_come,
+    } = *devices;
+    let promised = free.saturating_add(to_come).saturating_sub(left);
+    let mut parts = Vec::new();
+    if to_come > 0 {
+        parts.push(format!("{to_come} to be provisioned"));
+    }
+    if promised > 0 {
+        parts.push(format!("{promised} promised to others' starting pods"));
+    }
+    if parts.is_empty() {
+        return String::new();
+    }
+    format!(" ({free} free, {})", parts.join(", "))
+}
+
+/// `tier l4 was used to 80 % or more for 600 s`.
+pub(crate) fn above_band(tier: &str, band: UtilizationBand) -> String {
+    let UtilizationBand {
+        spill_above,
+        window,
+        ..
+    } = band;
+    format!("tier {tier} was used to {spill_above} or more for {window}")
+}
+
+/// `tier l4 was used above 80 %, and not yet to 40 % or less for 600 s`.
+pub(crate) fn not_below_band(tier: &str, band: UtilizationBand) -> String {
+    let UtilizationBand {
+        spill_above,
+        pull_back_below,
+        window,
+    } = band;
+    format!(
+        "tier {tier} was used to {spill_above} or more, and not yet to {pull_back_below} or less for {window}"
+    )
 }
 
 /// How often a wish was seen.

@@ -1,6 +1,7 @@
 //! Where each workload of a fleet runs, and why. Pure: values in, values out; no clock, no I/O, no logging.
 #![forbid(unsafe_code)]
 
+mod band;
 mod break_even;
 mod candidate;
 mod capacity;

@@ -10,7 +10,9 @@ pub use competition::*;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{DemandFigures, Location, PriceBookRef, ThroughputSource, WorkloadId};
+use crate::snapshot::{
+    DemandFigures, Location, PriceBookRef, ThroughputSource, UtilizationState, WorkloadId,
+};
 use crate::units::{MilliTokensPerSecond, Percent, RequestsPerMonth};
 
 /// A decision for every workload of a snapshot.
@@ -62,6 +64,10 @@ pub struct Decision {
     pub flip_conditions: Vec<FlipCondition>,
     /// A wish to move and how often it was seen.
     pub confirmation: Option<Confirmation>,
+    /// Where the tiers of the workload's targets stand in the policy's utilization band; absent where they are below it, and
+    /// not on their way above.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bands: BTreeMap<String, TierBand>,
     /// Until when governance holds a wish to move; `None` when there is no wish, or no known time.
     pub hold_until: Option<Timestamp>,
     /// When time alone may change the decision; `None` when it cannot.
@@ -172,6 +178,8 @@ pub enum Reason {
     OverflowPriceUnsure,
     /// Telemetry of a GPU tier was lost.
     UtilizationUnknown,
+    /// A tier was used above the policy's band for its window, and is until it was used below it for as long.
+    UtilizationAboveBand,
     /// A tier's hourly cost is unknown.
     TierCostUnknown,
     /// How many replicas are needed is unknown.
@@ -206,6 +214,9 @@ pub struct DecisionInputs {
     pub throughput_source: Option<ThroughputSource>,
     /// Utilization of that target's tier, in steps of ten. Not part of the decision's identity.
     pub utilization: Option<Percent>,
+    /// Whether that could be told; `None` without a local target. Not part of the decision's identity either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization_state: Option<UtilizationState>,
     /// The price book of the wished external target, or else of the best external one.
     pub price_book: Option<PriceBookRef>,
 }
@@ -282,6 +293,16 @@ pub struct Confirmation {
     pub last: Timestamp,
 }
 
+/// Where a tier stands in a policy's utilization band.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TierBand {
+    /// It was above the band for its window, and not below it for as long since.
+    pub busy: bool,
+    /// Since when it is beyond the side of the band that would change that.
+    pub beyond_since: Option<Timestamp>,
+}
+
 /// What a caller must remember of a decision, for when only its status is left: `recall` makes a decision of it that
 /// `decide` takes as the previous one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -304,6 +325,8 @@ pub struct Remembered {
     pub weighted_targets: Vec<String>,
     /// `Decision::confirmation`.
     pub confirmation: Option<Confirmation>,
+    /// `Decision::bands`.
+    pub bands: BTreeMap<String, TierBand>,
 }
 
 impl Remembered {
@@ -334,6 +357,7 @@ impl Remembered {
             savings_percent: None,
             flip_conditions: Vec::new(),
             confirmation: self.confirmation,
+            bands: self.bands,
             hold_until: None,
             next_evaluation: None,
         }

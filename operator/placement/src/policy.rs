@@ -58,6 +58,9 @@ pub struct PlacementPolicy {
     pub switching: SwitchingRule,
     /// How many of the policy's workloads cost may move in an hour.
     pub move_budget: MoveBudget,
+    /// How full tiers may be; `None`: nothing moves for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilization_band: Option<UtilizationBand>,
 }
 
 impl Default for PlacementPolicy {
@@ -74,8 +77,22 @@ impl Default for PlacementPolicy {
             local_cost_basis: LocalCostBasis::Auto,
             switching: SwitchingRule::default(),
             move_budget: MoveBudget::default(),
+            utilization_band: None,
         }
     }
+}
+
+/// How full a tier may be. One that was above the band for its window is busy, and one that is busy is so until it was below
+/// the band for its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UtilizationBand {
+    /// Utilization from which on workloads leave.
+    pub spill_above: Percent,
+    /// Utilization down from which they may come back; less than the other.
+    pub pull_back_below: Percent,
+    /// How long it must be so without a break.
+    pub window: Seconds,
 }
 
 /// What a move costs, and within which time it must have paid for itself.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::band::due;
 use crate::break_even::break_even;
 use crate::candidate::{Curve, Evaluated};
 use crate::choose::{Choice, View};
@@ -50,8 +51,13 @@ pub(crate) fn record(
             .target
             .map_or_else(Vec::new, |at| flip_conditions(view, at)),
         confirmation: choice.confirmation,
+        bands: view.bands.clone(),
         hold_until: choice.hold_until,
-        next_evaluation: choice.next_evaluation,
+        next_evaluation: choice
+            .next_evaluation
+            .into_iter()
+            .chain(due(view.policy.utilization_band, view.bands))
+            .min(),
     };
     decision.id = frozen_id(view, &decision).unwrap_or_else(|| identity(view, id, &decision));
     decision.trigger = trigger(view, &decision);
@@ -159,6 +165,7 @@ fn inputs(view: View<'_>, snapshot: &FleetSnapshot, chosen: Option<&Evaluated>) 
         throughput: local.and_then(|local| local.throughput),
         throughput_source: local.and_then(|local| local.throughput_source),
         utilization: tier.and_then(|tier| stepped(tier.utilization, before)),
+        utilization_state: tier.map(|tier| tier.utilization.state()),
         price_book: external.and_then(|external| external.price_book.clone()),
     }
 }
@@ -210,6 +217,7 @@ fn material(decision: &Decision) -> String {
     let mut inputs = decision.inputs.clone();
     inputs.demand_confidence = None;
     inputs.utilization = None;
+    inputs.utilization_state = None;
     let anonymous = |book: &mut Option<PriceBookRef>| {
         if let Some(book) = book {
             book.revision = String::new();

@@ -291,6 +291,9 @@ pub struct CurrentPlacement {
     /// Devices that the workload's pods hold now, by tier.
     #[serde(default)]
     pub held: BTreeMap<String, u32>,
+    /// Of these the ones that pods of targets hold which it neither is on nor moves to, by target and tier.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub standby: BTreeMap<String, BTreeMap<String, u32>>,
     /// The move in progress.
     #[serde(default)]
     pub pending: Option<PendingMove>,
@@ -301,6 +304,18 @@ impl CurrentPlacement {
     pub fn uses(&self, target: &str) -> bool {
         let pending = self.pending.as_ref();
         self.target == target || pending.is_some_and(|pending| pending.to == target)
+    }
+
+    /// Devices of a tier that are there for a target: its own, or, where the workload is on it or moves there, all that do
+    /// not stand by elsewhere.
+    pub fn held_for(&self, target: &str, tier: &str) -> u32 {
+        let stands_by = |of: &BTreeMap<String, u32>| of.get(tier).copied().unwrap_or(0);
+        if !self.uses(target) {
+            return self.standby.get(target).map_or(0, stands_by);
+        }
+        let elsewhere: u32 = self.standby.values().map(stands_by).sum();
+        let held = self.held.get(tier).copied().unwrap_or(0);
+        held.saturating_sub(elsewhere)
     }
 }
 
@@ -342,6 +357,75 @@ pub struct TierState {
     /// How busy the devices are.
     #[serde(default)]
     pub utilization: Utilization,
+    /// How full the devices are that workloads use, as a policy's utilization band sees it; `None` is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occupancy: Option<Percent>,
+    /// Tiers that have nodes in common with this one, so that a device of one is taken from the other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shared: BTreeMap<String, SharedDevices>,
+    /// Devices that do not exist yet and can be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisionable: Option<Provisionable>,
+}
+
+impl TierState {
+    /// Devices that a workload may count on: those that are free, and those that can be provisioned. `None` is unknown.
+    pub(crate) fn available(&self) -> Option<u32> {
+        Some(self.free_devices?.saturating_add(self.to_come()))
+    }
+
+    /// Devices that can be provisioned beside those that exist.
+    pub(crate) fn to_come(&self) -> u32 {
+        self.provisionable.map_or(0, |to_come| to_come.devices)
+    }
+}
+
+impl Utilization {
+    /// Which of these it is.
+    pub fn state(self) -> UtilizationState {
+        match self {
+            Self::NotReported => UtilizationState::NotReported,
+            Self::Known(_) => UtilizationState::Known,
+            Self::NotMeasurable => UtilizationState::NotMeasurable,
+            Self::Lost => UtilizationState::Lost,
+        }
+    }
+}
+
+/// Whether it can be told how busy the devices of a tier are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UtilizationState {
+    /// No agent ever reported.
+    NotReported,
+    /// It is known.
+    Known,
+    /// Agents report and cannot read it.
+    NotMeasurable,
+    /// Agents reported and went silent.
+    Lost,
+}
+
+/// Devices of a tier on nodes that another tier has too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedDevices {
+    /// How many of this tier's free devices are on such nodes.
+    pub free: u32,
+    /// How many of them a device of the other tier takes at most.
+    pub each: u32,
+}
+
+/// Devices that do not exist yet: nodes come for them once pods ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Provisionable {
+    /// How many.
+    pub devices: u32,
+    /// How long it takes until a pod can run on one.
+    pub ready_after: Seconds,
+    /// What one costs by the hour; `None`: what the tier's others cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hourly_cost: Option<MicroUsdPerHour>,
 }
 
 /// What the devices of a tier are.
@@ -372,6 +456,8 @@ pub enum Utilization {
     NotReported,
     /// As agents report it now.
     Known(Percent),
+    /// Agents report and cannot read it, as of MIG slices or without a driver: no device counts as idle, and decisions go on.
+    NotMeasurable,
     /// Agents reported and went silent: whether the devices are busy or idle is unknown, so nothing moves to or from a tier of GPUs.
     Lost,
 }

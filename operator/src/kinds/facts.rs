@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Node, Pod};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use weir_crds::quantity::milli_count;
@@ -28,6 +28,7 @@ pub fn nodes(nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Vec<NodeFacts> {
             NodeFacts {
                 usable: is_usable(node),
                 labels: node.labels().clone(),
+                taints: taints(node),
                 allocatable: node
                     .status
                     .as_ref()
@@ -41,6 +42,16 @@ pub fn nodes(nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Vec<NodeFacts> {
         .collect();
     facts.sort_by(|a, b| a.name.cmp(&b.name));
     facts
+}
+
+/// Taints that keep pods away; one that is only preferred keeps nobody away.
+fn taints(node: &Node) -> Vec<Taint> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let taints = taints.into_iter().flatten();
+    taints
+        .filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"))
+        .cloned()
+        .collect()
 }
 
 fn is_usable(node: &Node) -> bool {
@@ -151,6 +162,19 @@ mod tests {
         assert_eq!(facts[0].allocatable["cpu"], 2_000);
         assert_eq!(facts[0].allocatable["nvidia.com/gpu"], 4_000);
         assert_eq!(facts[0].requested["cpu"], 910);
+    }
+
+    #[test]
+    fn only_taints_that_keep_pods_away_are_seen() {
+        let taint = |effect: &str| json!({"key": "k", "effect": effect});
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        let node = json!({"metadata": {"name": "n"}, "spec": {"taints": effects.map(taint)}});
+        let node: Node = serde_json::from_value(node).expect("a node");
+        let seen: Vec<String> = taints(&node)
+            .into_iter()
+            .map(|taint| taint.effect)
+            .collect();
+        assert_eq!(seen, ["NoSchedule", "NoExecute"]);
     }
 
     #[test]

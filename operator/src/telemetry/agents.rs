@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_proto::{AgentReport, CpuReading, DeviceReading, EngineReading};
+use weir_proto::{
+    AgentReport, CpuReading, DeviceReading, EngineReading, Measurement, MeasurementState,
+};
 
 use super::streams::TelemetryChange;
 
@@ -13,9 +15,9 @@ pub const REPORT_TTL: Duration = Duration::from_secs(15);
 
 const MAX_DEVICES: usize = 128;
 const MAX_ENGINES: usize = 512;
+/// Characters of a reason that an agent gives.
+const MAX_WORDS: usize = 512;
 const MAX_TOKENS_PER_SECOND: f64 = 1e9;
-/// Share of nodes, in percent, that must have reported for a mean to say anything.
-const MIN_FRESH_PERCENT: usize = 90;
 
 /// Which processors of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +28,15 @@ pub enum Processor {
     Cpu,
 }
 
-/// Mean utilization over some nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Utilization {
-    /// Whole percent; `None` is unknown.
-    pub percent: Option<u8>,
-    /// Nodes with a fresh reading.
-    pub fresh: usize,
-    /// Nodes that were asked about.
-    pub nodes: usize,
+/// What the agent of a node says of its processors.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// How busy they are, in percent.
+    Percent(f64),
+    /// It reports, and nothing of that, for this reason.
+    NotMeasurable(String),
+    /// They do not answer it, for this reason.
+    Failed(String),
 }
 
 /// What an engine told its agent. What it did not tell is `None`.
@@ -46,12 +48,28 @@ pub struct EngineObservation {
     pub requests_running: Option<u64>,
     /// Requests that wait for a place in it.
     pub requests_waiting: Option<u64>,
+    /// Share of its KV cache that is in use, in percent.
+    pub kv_utilization_percent: Option<f64>,
     /// Prompt tokens since its start.
     pub prompt_tokens_total: Option<u64>,
     /// Output tokens since its start.
     pub output_tokens_total: Option<u64>,
     /// Output tokens in a second of the benchmark after load.
     pub benchmark_tokens_per_second: Option<f64>,
+}
+
+impl EngineObservation {
+    /// How full the engine is, in percent: while requests wait for a place it is full, without any it is empty, and between
+    /// as full as its KV cache, which is what admits requests. `None` where it does not say.
+    pub fn occupancy(&self) -> Option<f64> {
+        if self.requests_waiting? > 0 {
+            return Some(100.0);
+        }
+        match self.requests_running? {
+            0 => Some(0.0),
+            _ => self.kv_utilization_percent,
+        }
+    }
 }
 
 /// All agents, by node.
@@ -64,6 +82,10 @@ struct Agent {
     monotonic_ms: u64,
     received: Instant,
     fresh: bool,
+    /// Its sampler did not answer, so that it knows nothing.
+    stuck: bool,
+    /// What it says of the node's accelerators as a whole.
+    accelerators: Option<Measurement>,
     announced: [Option<u8>; 2],
     cpu: Option<Reading>,
     devices: BTreeMap<String, Reading>,
@@ -112,6 +134,8 @@ impl Agents {
             monotonic_ms: report.monotonic_ms,
             received: now,
             fresh: true,
+            stuck: report.sampler_stuck,
+            accelerators: report.accelerators,
             announced: [None; 2],
             cpu: before.as_ref().and_then(|a| a.cpu),
             devices: before.map(|a| a.devices).unwrap_or_default(),
@@ -153,28 +177,32 @@ impl Agents {
         changes
     }
 
-    pub fn utilization<'a>(
-        &self,
-        nodes: impl IntoIterator<Item = &'a str>,
-        processor: Processor,
-        now: Instant,
-    ) -> Utilization {
-        let (mut count, mut fresh, mut sum) = (0, 0, 0.0);
-        for node in nodes {
-            count += 1;
-            let reading = self.0.get(node).and_then(|a| a.percent(processor, now));
-            if let Some(percent) = reading {
-                fresh += 1;
-                sum += percent;
+    /// What the agent of a node says; `None` while it is silent.
+    pub fn heard(&self, node: &str, processor: Processor, now: Instant) -> Option<Heard> {
+        let agent = self.0.get(node)?;
+        if now - agent.received >= REPORT_TTL {
+            return None;
+        }
+        if let Some(percent) = agent.percent(processor, now) {
+            return Some(Heard::Percent(percent));
+        }
+        if agent.stuck {
+            return None;
+        }
+        Some(match (processor, &agent.accelerators) {
+            (Processor::Gpu, Some(said)) if said.state() == MeasurementState::Lost => {
+                Heard::Failed(in_words(said))
             }
-        }
-        let known = fresh > 0 && fresh * 100 >= count * MIN_FRESH_PERCENT;
-        let mean = || (sum / fresh as f64).round() as u8;
-        Utilization {
-            percent: known.then(mean),
-            fresh,
-            nodes: count,
-        }
+            (Processor::Gpu, Some(said)) if !said.reason.is_empty() => {
+                Heard::NotMeasurable(in_words(said))
+            }
+            (Processor::Gpu, _) => {
+                Heard::NotMeasurable("its agent reads no utilization of a GPU".to_owned())
+            }
+            (Processor::Cpu, _) => {
+                Heard::NotMeasurable("its agent reads no utilization of the processors".to_owned())
+            }
+        })
     }
 
     pub fn engine(&self, node: &str, pod_uid: &str, now: Instant) -> Option<EngineObservation> {
@@ -251,6 +279,7 @@ impl Agent {
                 reachable: engine.reachable,
                 requests_running: engine.requests_running,
                 requests_waiting: engine.requests_waiting,
+                kv_utilization_percent: percent(engine.kv_utilization_percent, dropped),
                 prompt_tokens_total: engine.prompt_tokens_total,
                 output_tokens_total: engine.output_tokens_total,
                 benchmark_tokens_per_second: rate,
@@ -258,6 +287,12 @@ impl Agent {
             self.engines.insert(engine.pod_uid, observation);
         }
     }
+}
+
+/// What an agent says, as far as a condition has room for it: every node may have something to say.
+fn in_words(said: &Measurement) -> String {
+    let words = format!("{}: {}", said.reason, said.message);
+    words.chars().take(MAX_WORDS).collect()
 }
 
 /// A share that is finite and within 0 to 100.

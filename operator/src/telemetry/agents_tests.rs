@@ -29,8 +29,15 @@ fn accept(agents: &mut Agents, report: AgentReport, now: Instant) -> (bool, Vec<
     (accepted, reasons)
 }
 
+fn percent_of(agents: &Agents, processor: Processor, now: Instant) -> Option<u8> {
+    match agents.heard("n1", processor, now)? {
+        Heard::Percent(percent) => Some(percent.round() as u8),
+        Heard::NotMeasurable(_) | Heard::Failed(_) => None,
+    }
+}
+
 fn cpu(agents: &Agents, now: Instant) -> Option<u8> {
-    agents.utilization(["n1"], Processor::Cpu, now).percent
+    percent_of(agents, Processor::Cpu, now)
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,23 +129,59 @@ async fn gpus_are_averaged_and_a_device_with_impossible_memory_does_not_count() 
     impossible.memory_total_bytes = Some(1);
     first.devices = vec![device("a", 80.0), device("b", 40.0), impossible];
     assert_eq!(accept(&mut agents, first, now).1, ["device-inconsistent"]);
-    let gpus = agents.utilization(["n1"], Processor::Gpu, now);
-    assert_eq!(gpus.percent, Some(60));
+    assert_eq!(percent_of(&agents, Processor::Gpu, now), Some(60));
 }
 
 #[tokio::test(start_paused = true)]
-async fn utilization_is_unknown_when_too_many_nodes_are_silent() {
+async fn an_agent_that_reads_no_gpu_is_heard_and_one_that_is_stuck_or_silent_is_not() {
     let now = Instant::now();
     let mut agents = Agents::default();
     assert!(accept(&mut agents, report(1, 50.0), now).0);
-    let two = agents.utilization(["n1", "n2"], Processor::Cpu, now);
-    assert_eq!((two.percent, two.fresh, two.nodes), (None, 1, 2));
-    let none = agents.utilization([], Processor::Cpu, now);
-    assert_eq!((none.percent, none.nodes), (None, 0));
+    let heard = |agents: &Agents, at| agents.heard("n1", Processor::Gpu, at);
+    assert!(matches!(heard(&agents, now), Some(Heard::NotMeasurable(_))));
+    let mut said = report(2, 50.0);
+    let mut say = |state: MeasurementState, seq| {
+        said.seq = seq;
+        said.monotonic_ms = seq * 5000;
+        said.accelerators = Some(Measurement {
+            state: state.into(),
+            reason: "VersionMismatch".into(),
+            message: "driver and library differ".into(),
+        });
+        assert!(accept(&mut agents, said.clone(), now).0);
+        heard(&agents, now)
+    };
+    let why = "VersionMismatch: driver and library differ".to_owned();
+    let failed = say(MeasurementState::Lost, 2);
+    assert_eq!(failed, Some(Heard::Failed(why.clone())));
+    let unmeasured = say(MeasurementState::NotMeasurable, 3);
+    assert_eq!(unmeasured, Some(Heard::NotMeasurable(why)));
+    let silent = now + REPORT_TTL;
+    assert_eq!(heard(&agents, silent), None);
+    let mut stuck = report(4, 50.0);
+    (stuck.sampler_stuck, stuck.cpu) = (true, None);
+    assert!(accept(&mut agents, stuck, now).0);
+    assert_eq!(heard(&agents, now), None);
+    assert_eq!(agents.heard("n2", Processor::Gpu, now), None);
+}
+
+#[test]
+fn an_engine_with_a_queue_is_full_and_one_without_requests_is_empty() {
+    let engine = |running, waiting, kv| EngineObservation {
+        reachable: true,
+        requests_running: running,
+        requests_waiting: waiting,
+        kv_utilization_percent: kv,
+        ..EngineObservation::default()
+    };
     assert_eq!(
-        agents.utilization(["n1"], Processor::Gpu, now).percent,
-        None
+        engine(Some(4), Some(1), Some(30.0)).occupancy(),
+        Some(100.0)
     );
+    assert_eq!(engine(Some(4), Some(0), Some(30.0)).occupancy(), Some(30.0));
+    assert_eq!(engine(Some(0), Some(0), Some(30.0)).occupancy(), Some(0.0));
+    assert_eq!(engine(Some(4), Some(0), None).occupancy(), None);
+    assert_eq!(EngineObservation::default().occupancy(), None);
 }
 
 #[tokio::test(start_paused = true)]

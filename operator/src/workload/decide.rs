@@ -202,6 +202,7 @@ pub fn same(a: &StatusDecision, b: &StatusDecision) -> bool {
         decision.time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH);
         decision.next_evaluation_time = None;
         decision.inputs.utilization_percent = None;
+        decision.inputs.utilization_state = None;
         if let Some(book) = &mut decision.inputs.price_book {
             book.as_of = None;
         }

@@ -9,10 +9,9 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
 use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
-use weir_crds::tier::Sharing;
 use weir_crds::usage::Usage;
-use weir_crds::{GPUTier, InferenceWorkload, names};
-use weir_placement::{Hour, HourHistory, Percent, Utilization};
+use weir_crds::{InferenceWorkload, names};
+use weir_placement::{Hour, HourHistory};
 
 use super::demand_record;
 use super::facts::{Children, Facts, TargetTraffic, Traffic};
@@ -23,7 +22,8 @@ use crate::cli::Plane;
 use crate::clock::Moment;
 use crate::context::Context;
 use crate::stores::{Owner, Stores};
-use crate::telemetry::{Acknowledged, Processor};
+use crate::telemetry::Acknowledged;
+use crate::tier::utilization::of_status;
 
 /// A pod that has a node but no running container for this long is asked about.
 const MOUNT_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
@@ -103,7 +103,7 @@ fn facts(
     );
     let utilization = tiers
         .iter()
-        .map(|(name, tier)| (name.clone(), utilization(context, tier)))
+        .filter_map(|(name, tier)| Some((name.clone(), of_status(tier.status.as_ref()?))))
         .collect();
     let policy = spec
         .placement
@@ -133,40 +133,6 @@ where
     names
         .filter_map(|name| Some((name.to_owned(), Stores::get(store, None, name)?)))
         .collect()
-}
-
-/// How busy a tier is. An agent that once wrote its node's object and is silent now was lost; one that never did is none.
-fn utilization(context: &Context, tier: &GPUTier) -> Utilization {
-    let selected = |labels: &BTreeMap<String, String>| {
-        let mut wanted = tier.spec.node_selector.iter();
-        wanted.all(|(key, value)| labels.get(key) == Some(value))
-    };
-    let nodes = context
-        .stores
-        .nodes
-        .state_filter(|node| selected(node.labels()));
-    let names: Vec<String> = nodes.iter().map(|node| node.name_any()).collect();
-    let processor = match tier.spec.sharing {
-        Sharing::CPU => Processor::Cpu,
-        _ => Processor::Gpu,
-    };
-    let known = context
-        .telemetry
-        .utilization(names.iter().map(String::as_str), processor);
-    match known.percent {
-        Some(percent) => Utilization::Known(Percent::clamped(percent.into())),
-        None => {
-            let reported = names.iter().any(|name| {
-                Stores::get(&context.stores.gpu_nodes, None, name)
-                    .is_some_and(|node| node.status.is_some())
-            });
-            if reported {
-                Utilization::Lost
-            } else {
-                Utilization::NotReported
-            }
-        }
-    }
 }
 
 async fn children(context: &Context, owner: &Owner, now: Timestamp) -> Children {

@@ -215,6 +215,7 @@ fn local(
         "Serving" => Some(normal("ModelLoaded", message)),
         "Starting" => Some(normal("ModelLoading", message)),
         "NoTraffic" | "EndpointPending" => None,
+        "WaitingForNode" => Some(normal("WaitingForNode", message)),
         "WaitingForGPU" => Some(warning("WaitingForGPU", message)),
         reason if is_load_failure(reason) => {
             Some(warning("ModelLoadFailed", format!("{reason}: {message}")))

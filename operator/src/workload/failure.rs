@@ -41,6 +41,8 @@ pub enum Reason {
     CrashLooping,
     /// No node has the tier's labels and tolerates the pod.
     NoNodeForTier,
+    /// A node for the pod is to be provisioned.
+    WaitingForNode,
     /// Every device of the tier is taken.
     WaitingForGPU,
     /// The node has too little memory or processor time left.
@@ -74,6 +76,7 @@ impl Reason {
             Self::OutOfMemory => "OutOfMemory",
             Self::CrashLooping => "CrashLooping",
             Self::NoNodeForTier => "NoNodeForTier",
+            Self::WaitingForNode => "WaitingForNode",
             Self::WaitingForGPU => "WaitingForGPU",
             Self::InsufficientResources => "InsufficientResources",
             Self::Unschedulable => "Unschedulable",
@@ -87,7 +90,8 @@ impl Reason {
     pub fn lasting(self) -> bool {
         !matches!(
             self,
-            Self::WaitingForGPU
+            Self::WaitingForNode
+                | Self::WaitingForGPU
                 | Self::InsufficientResources
                 | Self::ClaimPending
                 | Self::SchedulingGated
@@ -107,6 +111,14 @@ impl Reason {
                 | Self::ClaimPending
                 | Self::NoNodeForTier
                 | Self::Unschedulable
+        )
+    }
+
+    /// Whether a further node would help.
+    pub fn asks_for_a_node(self) -> bool {
+        matches!(
+            self,
+            Self::NoNodeForTier | Self::WaitingForGPU | Self::InsufficientResources
         )
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use weir_crds::placement::Location;
@@ -41,6 +42,7 @@ pub fn observe(facts: &Facts) -> Observation {
             let local = local(facts, target);
             seen.usable = local.usable;
             seen.failure = local.diagnosis.as_ref().map(failure::as_failure);
+            seen.patience = local.patience;
             ready_replicas.insert(name.clone(), local.ready);
             if let Some(diagnosis) = local.diagnosis {
                 diagnoses.insert(name.clone(), diagnosis);
@@ -79,6 +81,7 @@ fn traffic(facts: &Facts, target: &str) -> TargetObserved {
         errors: seen.errors,
         in_flight: seen.in_flight,
         woken: seen.woken,
+        patience: SignedDuration::ZERO,
     }
 }
 
@@ -86,6 +89,8 @@ struct Local {
     usable: Usable,
     ready: i32,
     diagnosis: Option<(Reason, String)>,
+    /// What is added to the time that it may take, for nodes that are to come.
+    patience: SignedDuration,
 }
 
 fn local(facts: &Facts, target: &Target) -> Local {
@@ -126,12 +131,39 @@ fn local(facts: &Facts, target: &Target) -> Local {
         let message = format!("{without} has no endpoint of it");
         (usable == Usable::Unreached).then_some((Reason::EndpointPending, message))
     };
-    let diagnosis = diagnosis.or_else(pending);
+    let to_come = nodes_to_come(facts, target);
+    let diagnosis = diagnosis.map(|(reason, message)| match &to_come {
+        Some((_, nodes)) if reason.asks_for_a_node() => {
+            (Reason::WaitingForNode, format!("{nodes}: {message}"))
+        }
+        _ => (reason, message),
+    });
     Local {
         usable,
         ready,
-        diagnosis,
+        diagnosis: diagnosis.or_else(pending),
+        patience: to_come.map_or(SignedDuration::ZERO, |(ready_after, _)| ready_after),
     }
+}
+
+/// How long nodes take that are provisioned for a target's pods, and what they are, where its tier says that some can be.
+fn nodes_to_come(facts: &Facts, target: &Target) -> Option<(SignedDuration, String)> {
+    let placement = facts.placement()?;
+    let ongoing = placement.r#move.as_ref();
+    let of_move = ongoing.filter(|ongoing| ongoing.to == target.name);
+    let name = match of_move {
+        Some(ongoing) => ongoing.tier.clone(),
+        None if placement.target == target.name => placement.tier.clone(),
+        None => facts.existing_tier(&target.name),
+    }?;
+    let tier = facts.tiers.get(&name)?;
+    let stated = tier.spec.provisionable.as_ref()?;
+    let ready_after = validate::ready_after(tier)?;
+    let what = format!(
+        "tier {name} can have {} devices, further ones within {}",
+        stated.devices, stated.ready_after
+    );
+    Some((ready_after, what))
 }
 
 /// Those that the Deployment calls available.

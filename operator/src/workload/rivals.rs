@@ -9,9 +9,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use weir_crds::InferenceWorkload;
 use weir_crds::placement::Placement;
+use weir_crds::tier::SharedWith;
 use weir_placement::{Decision, Outcome, Reason, WorkloadId, devices_taken};
 
 use super::decide::{self, Considered};
+use super::facts::Facts;
 use super::validate::{self, Validated};
 use super::{Pass, dereference, elsewhere, moves};
 use crate::clock::{Moment, Witnessed};
@@ -105,13 +107,16 @@ fn rivals(context: &Context, (uid, tier): (&str, &str), moment: &Moment) -> Vec<
     let stores = &context.stores;
     let mut all = stores.workloads.state();
     all.retain(|workload| workload.metadata.deletion_timestamp.is_none());
-    let free = |tier: &str| {
-        Stores::get(&stores.tiers, None, tier)?
-            .status
-            .as_ref()?
-            .free
+    let room = |tier: &str| {
+        let tier = Stores::get(&stores.tiers, None, tier)?;
+        let status = tier.status.as_ref()?;
+        let to_come = status.provisionable.unwrap_or(0);
+        Some(Room {
+            free: status.free?.saturating_add(to_come),
+            shared: status.shared_with.clone(),
+        })
     };
-    let found = contenders(&all, (uid, tier), free);
+    let found = contenders(&all, (uid, tier), room);
     if found.is_empty() {
         return Vec::new();
     }
@@ -123,7 +128,12 @@ fn rivals(context: &Context, (uid, tier): (&str, &str), moment: &Moment) -> Vec<
             || facts.placement().is_some_and(|placement| {
                 let current = validated.input.current.as_ref();
                 let held = current.map_or(0, |current| current.held.values().sum());
-                cannot_use(placement, held, (moment.now, &facts.witnessed))
+                cannot_use(
+                    placement,
+                    held,
+                    patience(&facts),
+                    (moment.now, &facts.witnessed),
+                )
             });
         (!wants_none).then(|| Rival {
             workload: Arc::clone(workload),
@@ -135,7 +145,12 @@ fn rivals(context: &Context, (uid, tier): (&str, &str), moment: &Moment) -> Vec<
 
 /// Whether the workload leaves devices unused that it would be given: the target with them is left alone after a move there
 /// came to nothing, or its pods have found no node for so long that something else is wrong.
-fn cannot_use(placement: &Placement, held: u32, (now, witnessed): (Timestamp, &Witnessed)) -> bool {
+fn cannot_use(
+    placement: &Placement,
+    held: u32,
+    patience: SignedDuration,
+    (now, witnessed): (Timestamp, &Witnessed),
+) -> bool {
     let rolled_back = placement.rolled_back.as_ref();
     let paused = rolled_back
         .and_then(|rolled_back| moves::rolled_back_until(witnessed, placement, &rolled_back.target))
@@ -147,7 +162,14 @@ fn cannot_use(placement: &Placement, held: u32, (now, witnessed): (Timestamp, &W
         .sum();
     let lacks = u32::try_from(ordered).is_ok_and(|ordered| ordered > held);
     let waited = now.duration_since(witnessed.since(placement.step_since.0));
-    paused || (lacks && waited > NO_NODE_PATIENCE)
+    paused || (lacks && waited > patience)
+}
+
+/// How long pods may be without a node: longer where nodes are provisioned for them first.
+fn patience(facts: &Facts) -> SignedDuration {
+    let tiers = facts.tiers.values();
+    let longest = tiers.filter_map(|tier| validate::ready_after(tier)).max();
+    NO_NODE_PATIENCE.saturating_add(longest.unwrap_or_default())
 }
 
 fn uid_of(workload: &InferenceWorkload) -> &str {
@@ -167,12 +189,20 @@ fn asks(workload: &InferenceWorkload) -> BTreeMap<&str, i64> {
     asks
 }
 
-/// The workloads that contend with the one with `uid` once it wants devices of `tier`. `free`: devices of a tier that are
-/// free; a tier of which that is unknown has no limit.
+/// What there is of a tier.
+struct Room {
+    /// Devices that are free or can be provisioned.
+    free: i64,
+    /// Tiers that may take some of them.
+    shared: Vec<SharedWith>,
+}
+
+/// The workloads that contend with the one with `uid` once it wants devices of `tier`. `room`: what there is of a tier; a
+/// tier of which that is unknown has no limit.
 fn contenders<'a>(
     all: &'a [Arc<InferenceWorkload>],
     (uid, tier): (&str, &str),
-    free: impl Fn(&str) -> Option<i64>,
+    room: impl Fn(&str) -> Option<Room>,
 ) -> Vec<&'a Arc<InferenceWorkload>> {
     let asked: Vec<_> = all.iter().map(|workload| asks(workload)).collect();
     let mut total: BTreeMap<&str, i64> = BTreeMap::new();
@@ -180,12 +210,33 @@ fn contenders<'a>(
         let total = total.entry(tier).or_default();
         *total = total.saturating_add(*most);
     }
-    total.retain(|tier, asked| free(tier).is_some_and(|free| free < *asked));
-    let is_scarce = |tier: &&str| total.contains_key(tier);
-    let Some((tier, _)) = total.get_key_value(tier) else {
+    let rooms: BTreeMap<&str, Room> = total
+        .keys()
+        .filter_map(|tier| Some((*tier, room(tier)?)))
+        .collect();
+    let is_short = |tier: &str| {
+        let asked = |tier: &str| total.get(tier).copied().unwrap_or(0);
+        rooms.get(tier).is_some_and(|room| {
+            let by_others = room.shared.iter().map(|with| {
+                let most = asked(&with.tier).saturating_mul(with.each);
+                most.min(with.free)
+            });
+            by_others.fold(asked(tier), i64::saturating_add) > room.free
+        })
+    };
+    // Where a tier is short, so are those that it has nodes in common with.
+    let near = |tier: &'a str| {
+        let shared = rooms.get(tier).into_iter().flat_map(|room| &room.shared);
+        let others = shared.filter_map(|with| Some(*total.get_key_value(with.tier.as_str())?.0));
+        others.chain([tier]).collect::<Vec<_>>()
+    };
+    let tiers = asked.iter().flat_map(|asks| asks.keys().copied());
+    let short = tiers.filter(|tier| is_short(tier));
+    let scarce: BTreeSet<&str> = short.flat_map(near).collect();
+    let Some(tier) = scarce.get(tier) else {
         return Vec::new();
     };
-    let mut contested = BTreeSet::from([*tier]);
+    let mut contested: BTreeSet<&str> = near(tier).into_iter().collect();
     let mut others: Vec<_> = all.iter().zip(&asked).collect();
     let mut found = Vec::new();
     loop {
@@ -198,7 +249,8 @@ fn contenders<'a>(
             break;
         }
         for (workload, asks) in more {
-            contested.extend(asks.keys().copied().filter(is_scarce));
+            let tiers = asks.keys().copied().filter(|tier| scarce.contains(tier));
+            contested.extend(tiers.flat_map(near));
             if uid_of(workload) != uid {
                 found.push(workload);
             }
@@ -230,7 +282,12 @@ mod tests {
 
     fn found(all: &[Arc<InferenceWorkload>], tier: &str, free: &[(&str, i64)]) -> Vec<String> {
         let free: BTreeMap<&str, i64> = free.iter().copied().collect();
-        let found = contenders(all, ("own", tier), |tier| free.get(tier).copied());
+        let room = |tier: &str| {
+            let free = free.get(tier).copied()?;
+            let shared = Vec::new();
+            Some(Room { free, shared })
+        };
+        let found = contenders(all, ("own", tier), room);
         found.into_iter().map(|each| each.name_any()).collect()
     }
 
@@ -252,17 +309,17 @@ mod tests {
         let by = |time| (time, &witnessed);
         let (soon, later) = (at("2026-01-01T12:04:59Z"), at("2026-01-01T12:05:01Z"));
         let steady = placement(json!({}));
-        assert!(!cannot_use(&steady, 1, by(soon)));
-        assert!(cannot_use(&steady, 1, by(later)));
-        assert!(!cannot_use(&steady, 2, by(later)));
+        assert!(!cannot_use(&steady, 1, NO_NODE_PATIENCE, by(soon)));
+        assert!(cannot_use(&steady, 1, NO_NODE_PATIENCE, by(later)));
+        assert!(!cannot_use(&steady, 2, NO_NODE_PATIENCE, by(later)));
         let rolled_back = json!({"target": "cloud", "attempts": 1, "reason": "Errors", "message": "m",
             "time": "2026-01-01T12:00:00Z"});
         let returned = placement(json!({"rolledBack": rolled_back}));
         let until =
             moves::rolled_back_until(&Witnessed::default(), &returned, "cloud").expect("a pause");
         let before = until - SignedDuration::from_secs(1);
-        assert!(cannot_use(&returned, 2, by(before)));
-        assert!(!cannot_use(&returned, 2, by(until)));
+        assert!(cannot_use(&returned, 2, NO_NODE_PATIENCE, by(before)));
+        assert!(!cannot_use(&returned, 2, NO_NODE_PATIENCE, by(until)));
     }
 
     #[test]
@@ -274,6 +331,29 @@ mod tests {
         assert!(found(&fleet, "a", &[("a", 5)]).is_empty());
         assert_eq!(found(&fleet, "a", &[("a", 4)]), ["other"]);
         assert!(found(&fleet, "a", &[]).is_empty());
+    }
+
+    #[test]
+    fn who_asks_for_the_same_devices_under_another_name_contends() {
+        let fleet = [
+            workload("own", &[(&["a"], 1)]),
+            workload("other", &[(&["b"], 1)]),
+        ];
+        let found = |shared: &[&str]| {
+            let with = |tier: &&str| SharedWith {
+                tier: (*tier).to_owned(),
+                free: 1,
+                each: 1,
+            };
+            let room = |tier: &str| {
+                let others = shared.iter().filter(|other| **other != tier);
+                let shared = others.map(with).collect();
+                Some(Room { free: 1, shared })
+            };
+            contenders(&fleet, ("own", "a"), room).len()
+        };
+        assert_eq!(found(&[]), 0);
+        assert_eq!(found(&["a", "b"]), 1);
     }
 
     #[test]

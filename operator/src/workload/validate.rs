@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
-use weir_crds::InferenceWorkload;
 use weir_crds::decision::HistoryEntry;
 use weir_crds::placement::{Phase, Placement};
 use weir_crds::quantity::{self, QuantityError};
@@ -19,6 +18,7 @@ use weir_crds::workload::{
     PlacementMode, SelfHosting as DeclaredHosting, Substitution as DeclaredSubstitution,
     TokenQuantiles,
 };
+use weir_crds::{InferenceWorkload, names};
 use weir_placement::{
     Capability, CurrentPlacement, Demand, DemandFigures, DemandSource, Egress, MaintenanceWindow,
     Millis, MinQuality, Mode, Pattern, PendingMove, Percent, Policy, RequestsPerMonth, Score,
@@ -29,7 +29,7 @@ use super::facts::Facts;
 use super::moves::Rules;
 
 pub use substitutes::{claims_of, could_stand_in};
-pub(crate) use targets::{fresh_until, healthy, is_fresh, unhealthy_because};
+pub(crate) use targets::{fresh_until, healthy, is_fresh, ready_after, unhealthy_because};
 
 /// How long a new workload waits for the objects that it refers to: they are often created in one go.
 const REFERENCE_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
@@ -294,18 +294,24 @@ fn current(facts: &Facts, placement: &Placement) -> CurrentPlacement {
     });
     let ongoing = placement.r#move.as_ref();
     let is_going_on = is_going_on(placement);
-    CurrentPlacement {
+    let mut held = held(facts, placement);
+    let all = by_tier(held.values());
+    let mut current = CurrentPlacement {
         target: placement.target.clone(),
         tier: placement.tier.clone(),
         since: placement.since.0,
         replicas: replicas.collect(),
-        held: held(facts, placement),
+        held: all,
+        standby: BTreeMap::new(),
         pending: ongoing.filter(|_| is_going_on).map(|ongoing| PendingMove {
             to: ongoing.to.clone(),
             tier: ongoing.tier.clone(),
             decision_id: placement.decision_id.clone(),
         }),
-    }
+    };
+    held.retain(|target, _| !current.uses(target));
+    current.standby = held;
+    current
 }
 
 /// Objects that are applied together arrive one by one; deciding on half of them would place and then move.
@@ -325,9 +331,10 @@ pub(super) fn is_going_on(placement: &Placement) -> bool {
     )
 }
 
-/// Devices that the workload's pods hold, by tier: one for each pod that has a node and has not ended.
-fn held(facts: &Facts, placement: &Placement) -> BTreeMap<String, u32> {
-    let mut held = BTreeMap::new();
+/// Devices that the workload's pods hold, by the target that they are of and the tier that they were made for: one for each
+/// pod that has a node and has not ended.
+fn held(facts: &Facts, placement: &Placement) -> BTreeMap<String, BTreeMap<String, u32>> {
+    let mut held: BTreeMap<String, BTreeMap<String, u32>> = BTreeMap::new();
     let ended = |pod: &Pod| {
         let phase = pod
             .status
@@ -335,25 +342,56 @@ fn held(facts: &Facts, placement: &Placement) -> BTreeMap<String, u32> {
             .and_then(|status| status.phase.as_deref());
         matches!(phase, Some("Failed" | "Succeeded"))
     };
-    for pod in facts.children.pods.iter().filter(|pod| !ended(pod)) {
-        let scheduled = pod
-            .spec
-            .as_ref()
-            .is_some_and(|spec| spec.node_name.is_some());
-        let serves = |target: &str| super::labels::is_of(&pod.metadata, target);
-        let ongoing = placement.r#move.as_ref();
-        let tier = if serves(&placement.target) {
-            placement.tier.as_ref()
-        } else {
-            ongoing
-                .filter(|ongoing| serves(&ongoing.to))
-                .and_then(|ongoing| ongoing.tier.as_ref())
-        };
-        if let Some(tier) = tier.filter(|_| scheduled) {
-            *held.entry(tier.clone()).or_default() += 1;
+    let scheduled = |pod: &Pod| {
+        let node = pod.spec.as_ref().map(|spec| spec.node_name.is_some());
+        node.unwrap_or(false)
+    };
+    let mut targets: BTreeSet<&str> = super::facts::names_in(placement);
+    let declared = facts.workload.spec.targets.iter();
+    targets.extend(declared.map(|target| target.name.as_str()));
+    let pods = facts.children.pods.iter();
+    for pod in pods.filter(|pod| !ended(pod) && scheduled(pod)) {
+        let of = targets
+            .iter()
+            .find(|name| super::labels::is_of(&pod.metadata, name));
+        let Some(target) = of else { continue };
+        if let Some(tier) = tier_of(facts, placement, pod, target) {
+            let of_target = held.entry((*target).to_owned()).or_default();
+            *of_target.entry(tier).or_default() += 1;
         }
     }
     held
+}
+
+/// The tier that a pod was made for; what it does not say itself, the placement does.
+fn tier_of(facts: &Facts, placement: &Placement, pod: &Pod, target: &str) -> Option<String> {
+    let ongoing = placement.r#move.as_ref();
+    let label = pod
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(names::LABEL_TIER));
+    let Some(label) = label else {
+        let of_move = ongoing.filter(|ongoing| ongoing.to == target);
+        return match of_move {
+            _ if placement.target == target => placement.tier.clone(),
+            of_move => of_move.and_then(|ongoing| ongoing.tier.clone()),
+        };
+    };
+    let ordered = placement.tier.iter();
+    let ordered = ordered.chain(ongoing.and_then(|ongoing| ongoing.tier.as_ref()));
+    let mut known = facts.tiers.keys().chain(ordered);
+    let named = known.find(|name| names::label_value(name) == *label);
+    Some(named.unwrap_or(label).clone())
+}
+
+/// By tier, whatever the target.
+fn by_tier<'a>(held: impl IntoIterator<Item = &'a BTreeMap<String, u32>>) -> BTreeMap<String, u32> {
+    let mut by_tier = BTreeMap::new();
+    for (tier, devices) in held.into_iter().flatten() {
+        *by_tier.entry(tier.clone()).or_default() += devices;
+    }
+    by_tier
 }
 
 /// When moves ended that count, those that returned among them.

@@ -23,7 +23,7 @@ use weir_identity::{
 use weir_operator::cli::Plane;
 use weir_operator::stores::Stores;
 use weir_operator::telemetry::{
-    Acknowledged, Collecting, Processor, Telemetry, TelemetryChange, collect,
+    Acknowledged, Collecting, Heard, Processor, Telemetry, TelemetryChange, collect,
 };
 use weir_proto::agent_server::{Agent, AgentServer};
 use weir_proto::gateway_server::{Gateway, GatewayServer};
@@ -285,11 +285,9 @@ async fn an_agent_is_told_its_engines_and_its_readings_arrive() {
     world
         .serve(("agent", &uid, "127.0.0.3"), identity, routes)
         .await;
-    let cpu = || {
-        let utilization = world.telemetry.utilization(["node-1"], Processor::Cpu);
-        utilization.percent
-    };
-    eventually("a reading", || async { cpu() == Some(42) }).await;
+    let cpu = || world.telemetry.heard("node-1", Processor::Cpu);
+    let is_read = || matches!(cpu(), Some(Heard::Percent(percent)) if percent.round() == 42.0);
+    eventually("a reading", || async { is_read() }).await;
     assert_eq!(*engines.lock().unwrap(), Vec::<String>::new());
     world
         .api

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 use weir_crds::model::ModelProfileStatus;
 use weir_crds::provider::{Circuit, InferenceProviderStatus};
-use weir_crds::tier::GPUTierStatus;
+use weir_crds::tier::{GPUTierStatus, SharedWith};
 use weir_crds::{
     GPUTier, InferenceDemand, InferencePriceBook, InferencePriceBookStatus, InferenceProvider,
     InferenceWorkload, ModelProfile,
@@ -22,6 +22,7 @@ use weir_operator::price_book::guard::{self, Limits};
 use weir_operator::price_book::parse::{Document, ModelPrice, TierPrice};
 use weir_operator::price_book::status::{self as book, Reading, Rows};
 use weir_operator::provider::Book;
+use weir_operator::tier::utilization::TierReading;
 use weir_operator::workload::{decide, demand_record};
 use weir_operator::{model, provider, tier};
 use weir_placement as placement;
@@ -179,13 +180,25 @@ proptest! {
     #[test]
     fn a_tier_of_any_spec_can_be_written(
         resource in any_text(), count in any_text(), cost in any_text(), utilization in option::of(0..=100),
+        why in any_text(), shared in any::<i64>(),
     ) {
         let spec = json!({
             "nodeSelector": {"gpu": "l4"}, "resource": {"name": resource, "count": count}, "sharing": "Exclusive",
             "memory": "1Gi", "cost": {"rented": {"usdPerHour": cost}},
         });
         let spec = serde_json::from_value(spec).expect("a spec");
-        let status = tier::status(&spec, &GPUTierStatus::default(), &[], utilization, (1, at(0)));
+        let seen = tier::Seen {
+            nodes: &[],
+            shared_with: vec![SharedWith {
+                tier: "t".repeat(253),
+                free: shared,
+                each: shared,
+            }],
+            reading: TierReading::Lost(why),
+            utilization,
+            occupancy: utilization,
+        };
+        let status = tier::status(&spec, &GPUTierStatus::default(), seen, (1, at(0)));
         prop_assert_eq!(refused::<GPUTier>(&status), Vec::<String>::new());
     }
 
@@ -290,10 +303,14 @@ proptest! {
                 throughput: None,
                 throughput_source: None,
                 utilization: None,
+                utilization_state: Some(placement::UtilizationState::NotMeasurable),
                 price_book: None,
             },
             weighted_targets: Vec::new(),
             confirmation: None,
+            bands: (0..many)
+                .map(|tier| (format!("t{tier}"), placement::TierBand::default()))
+                .collect(),
         };
         let decision = placement::Decision {
             candidates: (0..candidates).map(candidate).collect(),

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use weir_simapi::Outcome;
+
 use super::fixtures::{Cluster, eventually, hybrid};
 
 const DEAR: &str = "100";
+const CHEAP: &str = "0.01";
 const LITTLE: [&str; 3] = ["little-a", "little-b", "little-c"];
 
 /// The workload, with a policy under which a workload stays for some time, so that what is tested is where it is placed.
@@ -76,6 +79,127 @@ async fn the_device_goes_to_the_workload_that_saves_most_with_it_and_then_to_the
     .await;
     assert!(cluster.settled_on("little-a", "cloud"));
     assert!(cluster.settled_on("little-b", "cloud"));
+    operator.end().await;
+    cluster.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn losers_of_a_competition_rest_while_the_winner_waits_for_its_pod() {
+    let cluster = Cluster::new(CHEAP);
+    let policy = json!({
+        "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferencePlacementPolicy",
+        "metadata": {"name": "settled"},
+        "spec": {"minDwell": "1s", "confirmation": {"count": 2, "interval": "1s"}, "operationsUsdPerMonth": "0"},
+    });
+    cluster.api.seed(&policy).expect("seeds");
+    cluster.set_devices(1, 1);
+    let names = ["one", "two", "three"];
+    for (name, requests) in names.into_iter().zip([1_000_000, 900_000, 800_000]) {
+        let workload = with_demand(name, requests);
+        cluster.api.seed(&workload).expect("seeds");
+    }
+    let operator = cluster.operator("op").await;
+    for name in names {
+        eventually("all are on the cloud", || cluster.settled_on(name, "cloud")).await;
+    }
+    let full = "0/1 nodes are available: 1 Insufficient cpu.";
+    cluster
+        .deployments
+        .set("", Outcome::Unschedulable(full.into()));
+    cluster.set_price(DEAR);
+    let moves = |name: &str| cluster.workload(name)["status"]["placement"]["phase"] == "Preparing";
+    let winner = || names.into_iter().find(|name| moves(name));
+    eventually("one moves", || winner().is_some()).await;
+    let winner = winner().expect("one");
+    cluster.api.clear_history();
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    for name in names.into_iter().filter(|name| *name != winner) {
+        let writes = cluster.api.writes().into_iter().filter(|record| {
+            let request = &record.request;
+            request.actor == "op" && request.name == name && request.subresource == "status"
+        });
+        let decisions = writes.map(|record| record.request.body["status"]["decision"].to_string());
+        let decisions: Vec<_> = decisions.collect();
+        assert!(decisions.len() <= 3, "{name}: {decisions:#?}");
+        let decision = &cluster.workload(name)["status"]["decision"];
+        assert_eq!(decision["confirmation"]["count"], 2, "{decision:#}");
+    }
+    operator.end().await;
+    cluster.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_whose_nodes_were_taken_away_is_asked_for_one_bridged_used_and_given_back() {
+    let cluster = Cluster::new(CHEAP);
+    let spec = json!({"spec": {"provisionable": {"devices": 4, "readyAfter": "3m"}}});
+    cluster.ask("patch", ("gputiers", "", "cpu"), spec);
+    let counted = |there: u32| {
+        let status =
+            json!({"nodes": there, "devices": there, "free": there, "provisionable": 4 - there});
+        cluster.set_status("gputiers", "", "cpu", status);
+    };
+    counted(0);
+    let none = "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.";
+    cluster
+        .deployments
+        .set("", Outcome::Unschedulable(none.into()));
+    cluster.api.seed(&hybrid("hybrid")).expect("seeds");
+    let operator = cluster.operator("op").await;
+    eventually("on the cloud", || cluster.settled_on("hybrid", "cloud")).await;
+    cluster.set_price(DEAR);
+    let placement = || cluster.workload("hybrid")["status"]["placement"].clone();
+    eventually("its pod waits for a node", || {
+        let told = cluster.events();
+        placement()["phase"] == "Preparing" && told.iter().any(|it| it == "WaitingForNode")
+    })
+    .await;
+    // The cloud serves until the node is there.
+    assert_eq!(placement()["target"], "cloud");
+    assert!(cluster.is("hybrid", "Ready", "True"));
+    let deployment = cluster.deployment("here").expect("a Deployment");
+    let annotations = &deployment["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["karpenter.sh/do-not-disrupt"], "true");
+    let evict = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+    assert_eq!(annotations[evict], "false");
+    counted(4);
+    cluster.deployments.set("", Outcome::Ready);
+    cluster.deployments.step();
+    eventually("used", || cluster.settled_on("hybrid", "here")).await;
+    cluster.set_price(CHEAP);
+    eventually("left", || cluster.settled_on("hybrid", "cloud")).await;
+    eventually("given back", || cluster.replicas("here") == Some(0)).await;
+    operator.end().await;
+    cluster.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_that_begins_on_nodes_to_come_waits_for_them_and_has_not_failed() {
+    let cluster = Cluster::new(DEAR);
+    let spec = json!({"spec": {"provisionable": {"devices": 4, "readyAfter": "3m"}}});
+    cluster.ask("patch", ("gputiers", "", "cpu"), spec);
+    let status = json!({"nodes": 0, "devices": 0, "free": 0, "provisionable": 4});
+    cluster.set_status("gputiers", "", "cpu", status);
+    let none = "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.";
+    cluster
+        .deployments
+        .set("", Outcome::Unschedulable(none.into()));
+    cluster.api.seed(&hybrid("hybrid")).expect("seeds");
+    let operator = cluster.operator("op").await;
+    eventually("it waits", || {
+        cluster.condition("hybrid", "LocalReady")["reason"] == "WaitingForNode"
+    })
+    .await;
+    let workload = cluster.workload("hybrid");
+    assert_eq!(workload["status"]["placement"]["target"], "here");
+    // The gateways may bridge the start there.
+    let mut weights = workload["status"]["placement"]["weights"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
+        .into_iter();
+    let beside = weights.find(|weight| weight["target"] == "cloud");
+    assert_eq!(beside.expect("the cloud beside it")["weight"], 0);
+    assert!(cluster.is("hybrid", "Stalled", "False"));
     operator.end().await;
     cluster.stop();
 }

@@ -35,6 +35,11 @@ impl Overflow {
         })
     }
 
+    /// Whether it is known what the taker asks.
+    pub(super) fn is_priced(&self) -> bool {
+        self.price.is_some()
+    }
+
     /// The target with replicas for the base of its work alone, where it is a local one and it is known how the work lies
     /// on the hours.
     pub(super) fn mixed(&self, context: Context<'_>, mut evaluated: Evaluated) -> Evaluated {

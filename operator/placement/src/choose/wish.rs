@@ -37,9 +37,19 @@ pub(super) fn unavailable(view: View<'_>, current: &CurrentPlacement, at: usize)
 /// The current target can serve: only a saving moves it, and only on data that can be relied on.
 pub(super) fn by_cost(view: View<'_>, current: &CurrentPlacement, at: usize) -> Choice {
     let own = &view.evaluated[at];
+    if let Some(choice) = by_utilization(view, current, at) {
+        return choice;
+    }
     let others = view.feasible_others(Some(at));
+    let is_busy = |to: &usize| view.busy_tier(*to).is_some();
+    let (busy, others): (Vec<usize>, Vec<usize>) = others.into_iter().partition(is_busy);
     let keep = |reason, message| Choice::new(Outcome::Keep, reason, Some(at), message);
+    let worth = |to: &usize| own.is_worth_leaving_for(&view.evaluated[*to], view.policy);
+    let wished_and_busy = busy.iter().copied().find(worth);
     let Some(&cheapest) = others.first() else {
+        if let Some(to) = wished_and_busy {
+            return hold_for_band(view, at, to);
+        }
         let failures = explain::others_failed(view.evaluated, at, None);
         let message = format!(
             "{} is the only target that passes every gate{failures}",
@@ -50,9 +60,11 @@ pub(super) fn by_cost(view: View<'_>, current: &CurrentPlacement, at: usize) -> 
     if let Some(doubt) = own.unknown_cost() {
         return hold_for(view, at, at, doubt);
     }
-    let worth = |to: &usize| own.is_worth_leaving_for(&view.evaluated[*to], view.policy);
     let sure = |to: &usize| view.evaluated[*to].candidate.doubts.is_empty();
     let Some(wished) = others.iter().copied().find(worth) else {
+        if let Some(to) = wished_and_busy {
+            return hold_for_band(view, at, to);
+        }
         if let Some((to, doubt)) = others
             .iter()
             .find_map(|to| Some((*to, view.evaluated[*to].unknown_cost()?)))
@@ -92,6 +104,37 @@ pub(super) fn by_cost(view: View<'_>, current: &CurrentPlacement, at: usize) -> 
         }
         None => hold_for(view, at, wished, view.evaluated[wished].candidate.doubts[0]),
     }
+}
+
+/// The current target's tier is too full: the workload goes to the cheapest target whose cost can be relied on and whose tier
+/// is not. `None` while there is none, or the tier is not.
+fn by_utilization(view: View<'_>, current: &CurrentPlacement, at: usize) -> Option<Choice> {
+    let tier = view.busy_tier(at)?;
+    let band = view.policy.utilization_band?;
+    let others = view.feasible_others(Some(at));
+    let fits = |to: &&usize| {
+        let rival = &view.evaluated[**to];
+        let sure = rival.exact.is_some() && rival.candidate.doubts.is_empty();
+        sure && view.busy_tier(**to).is_none() && !rival.is_substitute
+    };
+    let to = *others.iter().find(fits)?;
+    let why = explain::above_band(tier, band) + "; " + &view.compared(to, at);
+    let wish = (Urgency::Cost, Reason::UtilizationAboveBand);
+    Some(governed(view, current, (at, to), wish, why))
+}
+
+/// A target would be worth the move, and its tier is too full.
+fn hold_for_band(view: View<'_>, at: usize, to: usize) -> Choice {
+    let name = view.evaluated[to].name();
+    let tier = view.busy_tier(to).unwrap_or_default();
+    let band = view.policy.utilization_band;
+    let why = band.map_or_else(String::new, |band| explain::not_below_band(tier, band));
+    Choice::new(
+        Outcome::Hold,
+        Reason::UtilizationAboveBand,
+        Some(at),
+        format!("wishes for {name}, but {why}"),
+    )
 }
 
 fn hold_for(view: View<'_>, at: usize, of: usize, doubt: Doubt) -> Choice {

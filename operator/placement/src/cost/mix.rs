@@ -28,13 +28,14 @@ pub(crate) struct Mix {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Base {
     pub(crate) replicas: u32,
-    /// Whether more replicas than the target may have would pay for themselves.
+    /// Whether more replicas than the target may have, or than there is room for, would pay for themselves.
     pub(crate) limited: bool,
 }
 
 impl Mix {
-    /// `price` is what the external target takes for a request. `None` when what a replica carries is unknown or unbounded.
+    /// `price` is what the external target takes for a request, and for what there is no room for as well. `None` when what a replica carries is unknown or unbounded.
     pub(crate) fn new(replicas: ReplicaCurve, load: &LoadCurve, price: u128) -> Option<Self> {
+        let replicas = replicas.limited();
         let mut knees = [0; SHARES];
         let busiest_first = load.loads().iter().rev();
         for (knee, load) in knees.iter_mut().zip(busiest_first) {

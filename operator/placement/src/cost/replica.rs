@@ -34,6 +34,19 @@ pub(crate) struct ReplicaRate {
     pub(crate) idle: Option<(MicroUsdPerHour, u32)>,
     /// The policy's cost of operating one hosted workload, by the month.
     pub(crate) operations: MicroUsd,
+    /// Replicas beyond those that there are devices for.
+    pub(crate) to_come: Option<ToCome>,
+}
+
+/// Replicas whose devices have to be provisioned first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ToCome {
+    /// Replicas that there are devices for.
+    pub(crate) beyond: u32,
+    /// What an hour of a further one costs, at least what one costs that is there.
+    pub(crate) hourly: MicroUsdPerHour,
+    /// How long one costs before a pod can run on it.
+    pub(crate) ready_after: Seconds,
 }
 
 /// What a replica is to carry.
@@ -50,6 +63,8 @@ pub(crate) struct ReplicaCurve {
     rate: ReplicaRate,
     pub(crate) min: u32,
     pub(crate) max: u32,
+    /// Replicas that there is room for, where that bounds them.
+    room: u32,
     /// Seconds that a new replica costs before it serves, and replicas that are warm anyway.
     warm_up: (u128, u32),
     /// `None` when throughput or the token mix is unknown.
@@ -104,9 +119,21 @@ impl ReplicaCurve {
             rate,
             min: target.min_replicas.clamp(1, max),
             max,
+            room: u32::MAX,
             warm_up: (u128::from(warm_up.get()), target.min_replicas.min(max)),
             capacity: throughput.and_then(fraction),
         }
+    }
+
+    /// The curve as far as there is room for so many replicas.
+    pub(crate) fn within(self, room: u32) -> Self {
+        Self { room, ..self }
+    }
+
+    /// The same for a target whose remaining work goes elsewhere: no more replicas than there is room for.
+    pub(crate) fn limited(self) -> Self {
+        let max = self.max.min(self.room).max(self.min);
+        Self { max, ..self }
     }
 
     /// Most requests per month that `replicas` carry; `None` when that is unknown or unbounded.
@@ -141,15 +168,27 @@ impl ReplicaCurve {
         Some((replicas, limited))
     }
 
-    /// What an hour of so many replicas costs, in micro-USD. Devices beyond the idle ones have to be bought or rented.
+    /// What an hour of so many replicas costs, in micro-USD. Devices beyond the idle ones have to be bought or rented, and
+    /// those beyond what is there to be provisioned.
     fn hourly(&self, replicas: u32) -> u128 {
         let full = u128::from(self.rate.full.get());
-        let Some((marginal, idle)) = self.rate.idle else {
-            return u128::from(replicas) * full;
-        };
+        let (new, hourly) = self.to_come(replicas);
+        let there = replicas - new;
+        let (marginal, idle) = self.rate.idle.unwrap_or((self.rate.full, 0));
         let marginal = u128::from(marginal.get()).min(full);
-        let already_paid = replicas.min(idle);
-        u128::from(already_paid) * marginal + u128::from(replicas - already_paid) * full
+        let already_paid = there.min(idle);
+        u128::from(already_paid) * marginal
+            + u128::from(there - already_paid) * full
+            + u128::from(new) * hourly
+    }
+
+    /// How many of so many replicas have to be provisioned, and what an hour of one costs, in micro-USD.
+    fn to_come(&self, replicas: u32) -> (u32, u128) {
+        let full = u128::from(self.rate.full.get());
+        self.rate.to_come.map_or((0, full), |to_come| {
+            let hourly = u128::from(to_come.hourly.get()).max(full);
+            (replicas.saturating_sub(to_come.beyond), hourly)
+        })
     }
 
     /// Which costs of so many replicas are counted.
@@ -178,15 +217,21 @@ impl ReplicaCurve {
     /// What so many replicas cost before they serve, in micro-USD.
     pub(crate) fn warm_up(&self, replicas: u32) -> u128 {
         let (seconds, warm) = self.warm_up;
-        let added = self.hourly(replicas) - self.hourly(warm.min(replicas));
-        (added * seconds).div_ceil(3_600)
+        let warm = warm.min(replicas);
+        let added = self.hourly(replicas) - self.hourly(warm);
+        let (new, hourly) = self.to_come(replicas);
+        let (waited_for, _) = self.to_come(warm);
+        let wait = self.rate.to_come.map_or(0, |it| it.ready_after.get());
+        let waiting = u128::from(new - waited_for) * hourly * u128::from(wait);
+        (added * seconds + waiting).div_ceil(3_600)
     }
 
-    /// The steps from the fewest replicas on, over requests per month. The last one has no end.
+    /// The steps from the fewest replicas on, over requests per month, as far as there is room. The last one has no end
+    /// where room does not bound it.
     pub(crate) fn steps(&self) -> impl Iterator<Item = Step> + '_ {
         let bounded = self.capacity.is_some_and(|capacity| capacity.request > 0);
         let last = if bounded { self.max } else { self.min };
-        (self.min..=last).filter_map(move |replicas| {
+        (self.min..=last.min(self.room)).filter_map(move |replicas| {
             let fewest = if replicas == self.min {
                 0
             } else {

@@ -10,7 +10,7 @@ use super::turn::{Prepared, Takings};
 use super::{Pass, fleet_budget};
 use crate::capacity::Ledger;
 use crate::plan::{Decision, Outcome, Reason};
-use crate::snapshot::{TargetKind, WorkloadId, WorkloadInput};
+use crate::snapshot::{TargetKind, TierState, WorkloadId, WorkloadInput};
 
 /// What differs between two snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,7 +39,7 @@ pub(super) struct Reach<'a> {
     changed: &'a Changed,
     now: Timestamp,
     /// What the previous plan had left of each tier at this turn.
-    before: Ledger,
+    before: Ledger<'a>,
     /// Tiers of which that is not known.
     unsure: BTreeSet<&'a str>,
     /// Who competed for devices.
@@ -65,6 +65,13 @@ impl<'a> Reach<'a> {
                 unsure.extend(competition.tiers.keys().map(String::as_str));
             }
         }
+        // What another tier takes of nodes in common is then not known either.
+        let tangled = |(_, state): &(&String, &TierState)| {
+            let mut others = state.shared.keys();
+            others.any(|other| unsure.contains(other.as_str()))
+        };
+        let tangled: Vec<_> = pass.snapshot.tiers.iter().filter(tangled).collect();
+        unsure.extend(tangled.into_iter().map(|(tier, _)| tier.as_str()));
         Self {
             changed,
             now: pass.now,
@@ -75,7 +82,7 @@ impl<'a> Reach<'a> {
     }
 
     /// Whether anything of the change reaches the workload before others compete with it.
-    pub(super) fn reaches(&self, turn: &Prepared<'_>, ledger: &Ledger) -> bool {
+    pub(super) fn reaches(&self, turn: &Prepared<'_>, ledger: &Ledger<'_>) -> bool {
         let Some(previous) = turn.previous else {
             return true;
         };
@@ -106,6 +113,7 @@ impl<'a> Reach<'a> {
             .iter()
             .filter(|it| !it.is_complete() || self.wanted_devices(&it.prepared))
             .flat_map(|it| tiers_of(it.prepared.workload))
+            .flat_map(|tier| with_connected(arena.ledger, tier))
             .collect();
         loop {
             let rival = |turn: &Prepared<'b>| {
@@ -117,7 +125,8 @@ impl<'a> Reach<'a> {
             if rivals.is_empty() {
                 break;
             }
-            contested.extend(rivals.iter().flat_map(|turn| tiers_of(turn.workload)));
+            let tiers = rivals.iter().flat_map(|turn| tiers_of(turn.workload));
+            contested.extend(tiers.flat_map(|tier| with_connected(arena.ledger, tier)));
             reached.extend(rivals.into_iter().map(places));
         }
         let evaluated = reached.iter().map(|places| &places.prepared);
@@ -158,10 +167,17 @@ impl<'a> Reach<'a> {
         })
     }
 
-    fn has_same_devices(&self, workload: &WorkloadInput, ledger: &Ledger) -> bool {
+    fn has_same_devices(&self, workload: &WorkloadInput, ledger: &Ledger<'_>) -> bool {
         tiers_of(workload)
             .all(|tier| !self.unsure.contains(tier) && self.before.free(tier) == ledger.free(tier))
     }
+}
+
+/// The tier, and those whose devices may be the same.
+fn with_connected<'a>(ledger: &Ledger<'a>, tier: &'a str) -> BTreeSet<&'a str> {
+    let mut tiers = ledger.connected(tier);
+    tiers.insert(tier);
+    tiers
 }
 
 fn tiers_of(workload: &WorkloadInput) -> impl Iterator<Item = &str> {

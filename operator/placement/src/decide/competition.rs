@@ -1,6 +1,7 @@
 //! Who gets devices that are short: a workload's places in the order of its own choice, and the assignment that gives
 //! away what is free where it is worth most.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
@@ -18,7 +19,7 @@ use crate::units::MicroUsd;
 #[derive(Clone, Copy)]
 pub(super) struct Arena<'a> {
     pub(super) pass: Pass<'a>,
-    pub(super) ledger: &'a Ledger,
+    pub(super) ledger: &'a Ledger<'a>,
     pub(super) goal: Goal,
 }
 
@@ -36,7 +37,7 @@ impl Arena<'_> {
 pub(super) fn assign<'a>(
     arena: Arena<'_>,
     mut all: Vec<Places<'a>>,
-) -> (Vec<Turn<'a>>, Vec<Competition>) {
+) -> (Vec<Given<'a>>, Vec<Competition>) {
     let scarce = find_scarce(arena, &mut all);
     let competes = |places: &Places<'_>| places.takes().any(|takes| scarce.contains(&takes.tier));
     let mut problem = Problem::default();
@@ -49,16 +50,93 @@ pub(super) fn assign<'a>(
         }
     }
     let solution = solve(&problem);
-    let turns = all.into_iter().map(|places| {
-        let lost = if problem.workloads.contains_key(places.prepared.id) {
-            let given = solution.placements.get(places.prepared.id);
-            places.lost_before(given.map(|given| given.tier.as_str()))
-        } else {
-            0
-        };
-        turn(arena, places, lost)
+    let given = all.into_iter().map(|places| {
+        if !problem.workloads.contains_key(places.prepared.id) {
+            return Given {
+                worth: MicroUsd::MIN,
+                turn: turn(arena, places, 0),
+            };
+        }
+        let given = solution.placements.get(places.prepared.id);
+        let lost = places.lost_before(given.map(|given| given.tier.as_str()));
+        let worth = places.worth().get(lost).map(|(_, saving)| *saving);
+        Given {
+            worth: worth.unwrap_or(MicroUsd::MIN),
+            turn: turn(arena, places, lost),
+        }
     });
-    (turns.collect(), competitions(arena.goal, &solution))
+    (given.collect(), competitions(arena.goal, &solution))
+}
+
+/// A workload with what is chosen for it, before that is known to fit beside the others.
+pub(super) struct Given<'a> {
+    /// What its place saves in a month.
+    worth: MicroUsd,
+    turn: Turn<'a>,
+}
+
+/// Takes the devices that were given, what is worth most first. Who is given devices that another was given under the name
+/// of another tier comes back, to choose again from what is left, and these competed as well.
+pub(super) fn take<'a>(
+    ledger: &mut Ledger<'_>,
+    mut given: Vec<Given<'a>>,
+    goal: Goal,
+) -> (Vec<Turn<'a>>, Vec<Prepared<'a>>, Vec<Competition>) {
+    given.sort_by_key(|given| Reverse(given.worth));
+    let before = ledger.clone();
+    let (mut taken, mut again) = (Vec::new(), Vec::new());
+    let mut tangled: BTreeMap<BTreeSet<&str>, Tangle> = BTreeMap::new();
+    for Given { worth, turn } in given {
+        let mut fits = true;
+        if let Some((tier, needed)) = turn.takings().devices() {
+            let promised = before.free(tier).map(|free| free.min(needed));
+            fits = promised.is_none_or(|promised| ledger.free(tier) >= Some(promised));
+            let tiers = before.connected(tier);
+            if tiers.len() > 1 {
+                let tangle = tangled.entry(tiers).or_default();
+                tangle.add(turn.prepared.id, u128::from(worth.get()), fits);
+            }
+        }
+        if fits {
+            turn.takings().take_from(ledger);
+            taken.push(turn);
+        } else {
+            again.push(turn.prepared);
+        }
+    }
+    let competed = tangled.into_iter();
+    let competed = competed.filter(|(_, tangle)| tangle.bound > tangle.value);
+    let competed = competed.map(|(tiers, tangle)| tangle.competition(goal, &tiers, &before));
+    (taken, again, competed.collect())
+}
+
+/// Workloads that were given devices of tiers which have nodes in common.
+#[derive(Default)]
+struct Tangle {
+    workloads: BTreeSet<WorkloadId>,
+    value: u128,
+    bound: u128,
+}
+
+impl Tangle {
+    fn add(&mut self, id: &WorkloadId, worth: u128, fits: bool) {
+        self.workloads.insert(id.clone());
+        self.bound += worth.max(1);
+        self.value += if fits { worth.max(1) } else { 0 };
+    }
+
+    fn competition(self, goal: Goal, tiers: &BTreeSet<&str>, ledger: &Ledger<'_>) -> Competition {
+        let free = |tier: &&str| Some(((*tier).to_owned(), ledger.free(tier)?));
+        let gap = (self.bound - self.value) * 1_000_000 / self.bound.max(1);
+        Competition {
+            goal,
+            workloads: self.workloads.into_iter().collect(),
+            tiers: tiers.iter().filter_map(free).collect(),
+            value: MicroUsd::clamped(self.value),
+            bound: MicroUsd::clamped(self.bound),
+            gap_parts_per_million: u64::try_from(gap).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 /// The tiers that have too few devices for all that may ask for them. Whoever wishes for one of these says where else it
@@ -68,12 +146,11 @@ fn find_scarce(arena: Arena<'_>, all: &mut [Places<'_>]) -> BTreeSet<String> {
     let mut ask = |takes: &Takes| {
         let devices = asked.entry(takes.tier.clone()).or_default();
         *devices += u64::from(takes.needed);
-        let free = arena.ledger.free(&takes.tier).unwrap_or(0);
-        (*devices > u64::from(free)).then(|| takes.tier.clone())
+        short_of(arena.ledger, &asked, &takes.tier)
     };
     let mut scarce = BTreeSet::new();
     for places in all.iter() {
-        scarce.extend(places.takes().filter_map(&mut ask));
+        scarce.extend(places.takes().flat_map(&mut ask));
     }
     loop {
         let mut found = BTreeSet::new();
@@ -83,13 +160,35 @@ fn find_scarce(arena: Arena<'_>, all: &mut [Places<'_>]) -> BTreeSet<String> {
             }
             let known = places.takes().count();
             places.complete(arena);
-            found.extend(places.takes().skip(known).filter_map(&mut ask));
+            found.extend(places.takes().skip(known).flat_map(&mut ask));
         }
         if found.is_subset(&scarce) {
             return scarce;
         }
         scarce.append(&mut found);
     }
+}
+
+/// Those of a tier and the ones that have nodes in common with it that are asked for more than they have, each with those
+/// that it has nodes in common with.
+fn short_of(ledger: &Ledger<'_>, asked: &BTreeMap<String, u64>, tier: &str) -> BTreeSet<String> {
+    let asked = |tier: &str| asked.get(tier).copied().unwrap_or(0);
+    let is_short = |tier: &str| {
+        let by_others = ledger.shared_with(tier).map(|(other, shared)| {
+            let most = asked(other).saturating_mul(shared.each.into());
+            most.min(shared.free.into())
+        });
+        let all = by_others.fold(asked(tier), u64::saturating_add);
+        all > u64::from(ledger.free(tier).unwrap_or(0))
+    };
+    let with_shared = |tier: &str| {
+        let others = ledger.shared_with(tier).map(|(other, _)| other.to_owned());
+        others.chain([tier.to_owned()]).collect::<Vec<_>>()
+    };
+    let near = with_shared(tier).into_iter();
+    near.filter(|tier| asked(tier) > 0 && is_short(tier))
+        .flat_map(|tier| with_shared(&tier))
+        .collect()
 }
 
 fn competitor(places: &Places<'_>) -> Competitor {
@@ -137,7 +236,7 @@ fn turn<'a>(arena: Arena<'_>, places: Places<'a>, lost: usize) -> Turn<'a> {
         let wished = first.choice.target.map(|at| first.evaluated[at].name());
         let lost = places[..lost].iter().filter_map(|place| {
             let takes = place.takes.as_ref()?;
-            let free = arena.ledger.free(&takes.tier).unwrap_or(0);
+            let free = &arena.ledger.described(&takes.tier);
             Some(match arena.goal {
                 Goal::Serve => explain::lost_to_need(&takes.tier, free),
                 Goal::Save => explain::lost_to_savings(&takes.tier, free),

@@ -32,7 +32,7 @@ pub(super) fn hold(pass: Pass<'_>, turns: &mut [Turn<'_>]) {
         };
         let (mut by_cost, others): (Vec<usize>, Vec<usize>) = begun
             .into_iter()
-            .partition(|at| turns[*at].choice.reason == Reason::LowerCost);
+            .partition(|at| is_held(turns[*at].choice.reason));
         by_cost.sort_by_key(|at| (Reverse(saving(&turns[*at])), turns[*at].prepared.id));
         let left = most.saturating_sub(spent.moves + others.len());
         for at in by_cost.into_iter().skip(left) {
@@ -47,6 +47,11 @@ pub(super) fn may_wait(turn: &Prepared<'_>) -> bool {
         previous.outcome == Outcome::Move || previous.reason == Reason::FleetMoveBudgetSpent
     });
     wished && turn.policy.move_budget != MoveBudget::default()
+}
+
+/// Whether the budget holds moves for this reason: workloads would follow each other in haste for these alone.
+fn is_held(reason: Reason) -> bool {
+    matches!(reason, Reason::LowerCost | Reason::UtilizationAboveBand)
 }
 
 /// Whether the choice begins a move.

@@ -1,14 +1,17 @@
 //! One workload in its turn: what it brings, what is chosen for it, and the devices that this takes.
 
+use std::collections::BTreeMap;
+
 use super::Pass;
-use crate::candidate::{Context, Evaluated, evaluate};
+use crate::band::bands;
+use crate::candidate::{Context, Evaluated, Filling, evaluate};
 use crate::capacity::{Ledger, Room};
 use crate::choose::{Choice, View, choose};
 use crate::demand::{self, EffectiveDemand};
 use crate::gates;
-use crate::plan::{Confirmation, Decision, Gate};
+use crate::plan::{Confirmation, Decision, Gate, TierBand};
 use crate::policy::PlacementPolicy;
-use crate::snapshot::{Location, TargetKind, WorkloadId, WorkloadInput};
+use crate::snapshot::{Location, Target, TargetKind, WorkloadId, WorkloadInput};
 use crate::units::RequestsPerMonth;
 
 /// Who is served first where devices are short. What runs is not displaced, and what can only run here goes before
@@ -28,6 +31,7 @@ pub(super) struct Prepared<'a> {
     pub(super) policy: &'a PlacementPolicy,
     policy_missing: bool,
     demand: EffectiveDemand,
+    bands: BTreeMap<String, TierBand>,
     pub(super) previous: Option<&'a Decision>,
     pub(super) precedence: Precedence,
 }
@@ -55,7 +59,15 @@ impl<'a> Prepared<'a> {
             previous.map(|previous| &previous.inputs),
         );
         let precedence = precedence(workload, policy, &demand);
+        let bands = bands(
+            policy.utilization_band,
+            workload,
+            pass.snapshot,
+            previous.map(|previous| &previous.bands),
+            pass.now,
+        );
         Self {
+            bands,
             id,
             workload,
             policy,
@@ -77,19 +89,56 @@ impl<'a> Prepared<'a> {
         room: Room<'_>,
         confirmed: Option<&Confirmation>,
     ) -> (Vec<Evaluated>, Choice) {
-        let evaluated = evaluate(Context {
+        let evaluated = self.evaluate(pass, room);
+        let lost = match confirmed {
+            None => self.lost_wish(pass, room, &evaluated),
+            Some(_) => None,
+        };
+        let wished = lost.as_ref().and_then(|lost| lost.confirmation.as_ref());
+        let view = View {
+            confirmed: confirmed.or(wished),
+            ..self.view(&evaluated, pass)
+        };
+        let mut choice = choose(view);
+        if let Some(lost) = lost {
+            choice.keep_wish(lost, self.policy);
+        }
+        (evaluated, choice)
+    }
+
+    fn evaluate(&self, pass: Pass<'_>, room: Room<'_>) -> Vec<Evaluated> {
+        evaluate(Context {
             snapshot: pass.snapshot,
             room,
             workload: self.workload,
             policy: self.policy,
             demand: &self.demand,
-        });
-        let view = View {
-            confirmed,
-            ..self.view(&evaluated, pass)
+            filling: Filling::Whole,
+        })
+    }
+
+    /// What would be chosen if this plan had promised no device to others, where that is a wish to move to a target which
+    /// lacks room because it did.
+    fn lost_wish(&self, pass: Pass<'_>, room: Room<'_>, evaluated: &[Evaluated]) -> Option<Choice> {
+        self.workload.current.as_ref()?;
+        let lacks = |name: &str| {
+            let mut all = evaluated.iter();
+            all.any(|each| each.name() == name && !each.rejected() && each.lacks_capacity())
         };
-        let choice = choose(view);
-        (evaluated, choice)
+        let promised = |target: &Target| match &target.kind {
+            TargetKind::Local(local) => {
+                let mut tiers = local.tiers.iter();
+                lacks(&target.name) && tiers.any(|tier| room.is_promised(tier))
+            }
+            TargetKind::External(_) | TargetKind::Unresolved { .. } => false,
+        };
+        if !self.workload.places().any(promised) {
+            return None;
+        }
+        let evaluated = self.evaluate(pass, room.as_counted());
+        let wish = choose(self.view(&evaluated, pass));
+        let target = &wish.confirmation.as_ref()?.target;
+        lacks(target).then_some(wish)
     }
 
     fn view<'b>(&'b self, evaluated: &'b [Evaluated], pass: Pass<'_>) -> View<'b> {
@@ -98,6 +147,7 @@ impl<'a> Prepared<'a> {
             policy: self.policy,
             policy_missing: self.policy_missing,
             demand: &self.demand,
+            bands: &self.bands,
             evaluated,
             previous: self.previous,
             confirmed: None,
@@ -107,7 +157,7 @@ impl<'a> Prepared<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(prepared: Prepared<'a>, pass: Pass<'_>, ledger: &Ledger) -> Self {
+    pub(super) fn new(prepared: Prepared<'a>, pass: Pass<'_>, ledger: &Ledger<'_>) -> Self {
         let (evaluated, choice) = prepared.choose(pass, Room::all(ledger), None);
         Self {
             prepared,
@@ -171,7 +221,8 @@ impl<'a> Takings<'a> {
             .filter(|chosen| !chosen.lacks_capacity())
             .map(|chosen| {
                 let replicas = crate::record::replicas(workload, chosen, true);
-                (chosen.candidate.tier.as_deref(), replicas)
+                let tier = chosen.candidate.tier.as_deref();
+                (chosen.candidate.name.as_str(), tier, replicas)
             });
         Self::beyond_held(workload, wished)
     }
@@ -185,22 +236,26 @@ impl<'a> Takings<'a> {
             failed.any(|rejection| rejection.gate == Gate::Capacity)
         });
         let weight = decision.weights.iter().find(|it| is_target(&it.target));
-        let wished = weight
-            .filter(|_| !waits)
-            .map(|weight| (decision.tier.as_deref(), weight.replicas));
+        let wished = weight.filter(|_| !waits).map(|weight| {
+            (
+                weight.target.as_str(),
+                decision.tier.as_deref(),
+                weight.replicas,
+            )
+        });
         Self::beyond_held(workload, wished)
     }
 
     fn beyond_held(
         workload: &WorkloadInput,
-        wished: Option<(Option<&'a str>, Option<u32>)>,
+        wished: Option<(&str, Option<&'a str>, Option<u32>)>,
     ) -> Self {
-        let Some((Some(tier), replicas)) = wished else {
+        let Some((target, Some(tier), replicas)) = wished else {
             return Self(None);
         };
         let current = workload.current.as_ref();
-        let held = current.and_then(|current| current.held.get(tier)).copied();
-        let needed = replicas.unwrap_or(0).saturating_sub(held.unwrap_or(0));
+        let held = current.map_or(0, |current| current.held_for(target, tier));
+        let needed = replicas.unwrap_or(0).saturating_sub(held);
         Self((needed > 0).then_some((tier, needed)))
     }
 
@@ -208,7 +263,7 @@ impl<'a> Takings<'a> {
         self.0
     }
 
-    pub(super) fn take_from(self, ledger: &mut Ledger) {
+    pub(super) fn take_from(self, ledger: &mut Ledger<'_>) {
         if let Some((tier, devices)) = self.0 {
             ledger.take(tier, devices);
         }

@@ -161,6 +161,9 @@ pub(crate) fn tier(hourly: &str) -> TierState {
         marginal_hourly_cost: None,
         cost_kind: CostKind::Rented,
         utilization: Utilization::Known(Percent::clamped(37)),
+        occupancy: None,
+        shared: BTreeMap::new(),
+        provisionable: None,
     }
 }
 
@@ -184,6 +187,7 @@ pub(crate) fn placed(target: &str, since: Timestamp) -> CurrentPlacement {
         } else {
             BTreeMap::new()
         },
+        standby: BTreeMap::new(),
         pending: None,
     }
 }
@@ -203,6 +207,7 @@ pub(crate) fn standard_policy() -> PlacementPolicy {
         local_cost_basis: LocalCostBasis::Auto,
         switching: free_switching(),
         move_budget: MoveBudget::default(),
+        utilization_band: None,
     }
 }
 

@@ -84,6 +84,123 @@ fn nothing_moves_to_a_tier_without_a_free_device() {
     );
 }
 
+/// 12 million requests need three replicas.
+fn on_the_cloud(free: u32) -> FleetSnapshot {
+    let mut snapshot = fleet(hybrid(12_000_000));
+    only(&mut snapshot).current = Some(placed(CLOUD, at(0)));
+    snapshot.tiers.get_mut(TIER).expect("the tier").free_devices = Some(free);
+    snapshot
+}
+
+#[test]
+fn nothing_moves_to_where_some_of_its_replicas_would_find_no_device() {
+    let enough = decide_one(&on_the_cloud(3), prompt_policy(), at(9));
+    assert_eq!(
+        (enough.outcome, enough.target.as_deref()),
+        (Outcome::Move, Some(LOCAL))
+    );
+    let decision = decide_one(&on_the_cloud(2), prompt_policy(), at(9));
+    assert_eq!(
+        (decision.outcome, decision.target.as_deref()),
+        (Outcome::Keep, Some(CLOUD))
+    );
+    let rejected = &candidate(&decision, LOCAL).rejected_by[0];
+    assert_eq!(
+        (rejected.reason, rejected.message.as_str()),
+        (
+            RejectionReason::NoCapacity,
+            "tier l4 has 2 free devices on 2 nodes, and 3 are needed"
+        )
+    );
+}
+
+#[test]
+fn who_has_no_other_place_is_served_by_as_many_devices_as_there_are() {
+    let mut snapshot = fleet(WorkloadInput {
+        demand: hybrid(12_000_000).demand,
+        ..private()
+    });
+    snapshot.tiers.get_mut(TIER).expect("the tier").free_devices = Some(1);
+    let decision = decide_one(&snapshot, prompt_policy(), at(0));
+    assert_eq!(
+        (decision.outcome, decision.reason),
+        (Outcome::Place, Reason::OnlyFeasibleTarget)
+    );
+}
+
+#[test]
+fn replicas_that_stand_by_are_not_in_the_way_of_their_own_target() {
+    let mut snapshot = on_the_cloud(0);
+    let current = only(&mut snapshot).current.as_mut().expect("a place");
+    let standing_by = BTreeMap::from([(TIER.to_owned(), 3)]);
+    current.held = standing_by.clone();
+    current.standby = BTreeMap::from([(LOCAL.to_owned(), standing_by)]);
+    let decision = decide_one(&snapshot, prompt_policy(), at(9));
+    assert_eq!(
+        (decision.outcome, decision.target.as_deref()),
+        (Outcome::Move, Some(LOCAL))
+    );
+    let elsewhere = &mut only(&mut snapshot)
+        .current
+        .as_mut()
+        .expect("a place")
+        .standby;
+    *elsewhere = BTreeMap::from([(CLOUD.to_owned(), BTreeMap::new())]);
+    let decision = decide_one(&snapshot, prompt_policy(), at(9));
+    assert_eq!(decision.outcome, Outcome::Keep);
+}
+
+#[test]
+fn devices_that_can_be_provisioned_are_room_at_their_price_and_delay() {
+    let mut snapshot = without_nodes(on_the_cloud(0));
+    let provisionable = |devices, dollars: &str| {
+        Some(Provisionable {
+            devices,
+            ready_after: Seconds::clamped(180),
+            hourly_cost: Some(MicroUsdPerHour::parse_decimal(dollars).expect("dollars")),
+        })
+    };
+    let mut with = |state| {
+        snapshot
+            .tiers
+            .get_mut(TIER)
+            .expect("the tier")
+            .provisionable = state;
+        decide_one(&snapshot, prompt_policy(), at(9))
+    };
+    let decision = with(provisionable(4, "0.60"));
+    assert_eq!(
+        (decision.outcome, decision.target.as_deref()),
+        (Outcome::Move, Some(LOCAL))
+    );
+    let cost = |decision: &Decision| {
+        let cost = candidate(decision, LOCAL).cost.clone().expect("a cost");
+        cost.monthly.to_decimal()
+    };
+    // Three at $0.60 for 730 hours.
+    assert_eq!(cost(&decision), "1314");
+    let few = with(provisionable(2, "0.60"));
+    assert_eq!(
+        candidate(&few, LOCAL).rejected_by[0].message,
+        "tier l4 has 2 free devices on 0 nodes (0 free, 2 to be provisioned), and 3 are needed"
+    );
+    assert_eq!(with(provisionable(4, "9")).outcome, Outcome::Keep);
+    // Nobody counts on less than what such devices cost once they are there.
+    assert_eq!(cost(&with(provisionable(4, "0.01"))), "1095");
+    let policy = PlacementPolicy {
+        switching: SwitchingRule {
+            warm_up: Seconds::MIN,
+            pay_back: Seconds::clamped(60),
+            ..SwitchingRule::default()
+        },
+        ..prompt_policy()
+    };
+    assert_eq!(
+        decide_one(&snapshot, policy, at(9)).reason,
+        Reason::SwitchNotPaidBack
+    );
+}
+
 #[test]
 fn a_workload_that_holds_the_last_device_keeps_it() {
     let mut snapshot = fleet(hybrid(3_000_000));

@@ -145,6 +145,46 @@ fn who_lost_moves_as_soon_as_a_device_is_free() {
     assert_eq!(decided(&third, "a").outcome, Outcome::Move);
 }
 
+/// Three wish for one device, and its winner's pod has not started: the device is promised, and free to whoever counts.
+#[test]
+fn a_wish_whose_device_is_promised_stays_confirmed_and_rests() {
+    let mut winner = on(CLOUD, 5_000_000);
+    let current = winner.current.as_mut().expect("a place");
+    current.pending = Some(PendingMove {
+        to: LOCAL.to_owned(),
+        tier: Some(TIER.to_owned()),
+        decision_id: "d-00000000".to_owned(),
+    });
+    let workloads = [
+        ("a", on(CLOUD, 3_000_000)),
+        ("b", on(CLOUD, 4_000_000)),
+        ("winner", winner),
+    ];
+    let mut snapshot = rivals(1, &workloads);
+    let policy = Policy::of(dwell_free());
+    let mut plan = decide(&snapshot, &policy, &Plan::default(), at(1_000));
+    plan = decide(&snapshot, &policy, &plan, at(2_000));
+    for id in ["a", "b"] {
+        let lost = decided(&plan, id);
+        assert_eq!(
+            lost.confirmation.as_ref().map(|it| it.count),
+            Some(2),
+            "{id}"
+        );
+        assert_eq!(
+            candidate(lost, LOCAL).rejected_by[0].message,
+            "tier l4 has 0 free devices on 2 nodes (1 free, 1 promised to others' starting pods)"
+        );
+    }
+    for later in [3_000, 9_000] {
+        assert_eq!(decide(&snapshot, &policy, &plan, at(later)), plan);
+    }
+    snapshot.tiers.get_mut(TIER).expect("the tier").free_devices = Some(3);
+    let freed = decide(&snapshot, &policy, &plan, at(9_001));
+    assert_eq!(decided(&freed, "a").outcome, Outcome::Move);
+    assert_eq!(decided(&freed, "b").outcome, Outcome::Move);
+}
+
 #[test]
 fn who_lost_goes_to_its_next_best_place() {
     let mut choosy = on(CLOUD, 3_000_000);

@@ -195,7 +195,10 @@ fn what_is_rented_by_the_hour_is_never_free() {
 
 #[test]
 fn replicas_beyond_the_idle_devices_are_fully_loaded() {
-    let decision = decide_one(&three_replicas(owned(2)), prompt_policy(), at(0));
+    // One of its own and one that is free.
+    let mut growing = three_replicas(owned(1));
+    only(&mut growing).current = Some(placed(LOCAL, at(0)));
+    let decision = decide_one(&growing, prompt_policy(), at(9));
     // 730 × (2 × $0.10 + $0.50)
     assert_eq!(
         (basis(&decision), monthly(&decision, LOCAL).as_str()),
@@ -210,7 +213,9 @@ fn the_policy_may_name_the_basis() {
             local_cost_basis,
             ..prompt_policy()
         };
-        let decision = decide_one(&three_replicas(owned(free)), policy, at(0));
+        let mut growing = three_replicas(owned(free));
+        only(&mut growing).current = Some(placed(LOCAL, at(0)));
+        let decision = decide_one(&growing, policy, at(9));
         (basis(&decision), monthly(&decision, LOCAL))
     };
     assert_eq!(
@@ -290,7 +295,11 @@ fn an_idle_device_is_marginal_for_one_workload_only() {
             .values()
             .all(|decision| basis(decision) == CostBasis::Marginal)
     );
-    only(&mut snapshot).demand.declared = figures(12_000_000, 900, 180);
+    let growing = snapshot.workloads.get_mut(&WorkloadId::from(UID));
+    let growing = growing.expect("the first");
+    growing.demand.declared = figures(12_000_000, 900, 180);
+    growing.current = Some(placed(LOCAL, at(0)));
+    snapshot.tiers.insert(TIER.to_owned(), owned(1));
     let plan = decide(
         &snapshot,
         &Policy::of(prompt_policy()),

@@ -262,6 +262,7 @@ prop_compose! {
             since: at(-ago),
             replicas: BTreeMap::new(),
             held: BTreeMap::new(),
+            standby: BTreeMap::new(),
             pending: pending.filter(|pending| *pending != target).map(|pending| PendingMove {
                 to: place(pending),
                 tier: None,
@@ -293,6 +294,7 @@ pub(crate) fn any_tier() -> impl Strategy<Value = TierState> {
     let utilization = prop_oneof![
         Just(Utilization::NotReported),
         Just(Utilization::Lost),
+        Just(Utilization::NotMeasurable),
         (0..=100_u128).prop_map(|percent| Utilization::Known(Percent::clamped(percent))),
     ];
     (
@@ -305,9 +307,20 @@ pub(crate) fn any_tier() -> impl Strategy<Value = TierState> {
             select(vec![CostKind::Owned, CostKind::Committed, CostKind::Rented]),
         ),
         utilization,
+        option::weighted(0.2, any_provisionable()),
+        option::of((0..=10_u128).prop_map(|tenths| Percent::clamped(tenths * 10))),
     )
         .prop_map(
-            |(nodes, free_devices, gibibytes, hourly, (marginal, cost_kind), utilization)| {
+            |(
+                nodes,
+                free_devices,
+                gibibytes,
+                hourly,
+                (marginal, cost_kind),
+                utilization,
+                provisionable,
+                occupancy,
+            )| {
                 TierState {
                     kind: DeviceKind::Gpu,
                     nodes,
@@ -318,26 +331,60 @@ pub(crate) fn any_tier() -> impl Strategy<Value = TierState> {
                     marginal_hourly_cost: marginal.map(MicroUsdPerHour::clamped),
                     cost_kind,
                     utilization,
+                    occupancy,
+                    shared: BTreeMap::new(),
+                    provisionable,
                 }
             },
         )
 }
 
+/// Devices that can be had, at a price of their own or at that of the others.
+fn any_provisionable() -> impl Strategy<Value = Provisionable> {
+    (0..4_u32, 0..2_000_u128, option::of(0..6_000_000_u128)).prop_map(
+        |(devices, ready_after, hourly)| Provisionable {
+            devices,
+            ready_after: Seconds::clamped(ready_after),
+            hourly_cost: hourly.map(MicroUsdPerHour::clamped),
+        },
+    )
+}
+
+/// Of these tiers the first two have nodes in common, now and then.
+fn tangled(mut tiers: Vec<TierState>, shared: Option<(u32, u32)>) -> Vec<TierState> {
+    let Some((first, second)) = shared else {
+        return tiers;
+    };
+    let free = |tier: &TierState, most: u32| most.min(tier.free_devices.unwrap_or(0));
+    let shares = [
+        (0, 1, free(&tiers[0], first)),
+        (1, 0, free(&tiers[1], second)),
+    ];
+    for (at, other, free) in shares {
+        let shared = SharedDevices { free, each: 1 };
+        tiers[at].shared.insert(TIERS[other].to_owned(), shared);
+    }
+    tiers
+}
+
 pub(crate) fn any_fleet() -> impl Strategy<Value = FleetSnapshot> {
-    (vec(any_workload(), 1..6), vec(any_tier(), TIERS.len())).prop_map(|(workloads, tiers)| {
-        FleetSnapshot {
-            workloads: workloads
-                .into_iter()
-                .enumerate()
-                .map(|(n, it)| (WorkloadId(format!("uid-{n}")), it))
-                .collect(),
-            tiers: TIERS
-                .iter()
-                .map(|name| (*name).to_owned())
-                .zip(tiers)
-                .collect(),
-            elsewhere: Vec::new(),
-        }
+    let tiers = (
+        vec(any_tier(), TIERS.len()),
+        option::weighted(0.3, (0..4_u32, 0..4_u32)),
+    );
+    let tiers = tiers.prop_map(|(tiers, shared)| tangled(tiers, shared));
+    (vec(any_workload(), 1..6), tiers).prop_map(|(workloads, tiers)| FleetSnapshot {
+        workloads: workloads
+            .into_iter()
+            .enumerate()
+            .map(|(n, it)| (WorkloadId(format!("uid-{n}")), it))
+            .collect(),
+        tiers: TIERS
+            .iter()
+            .map(|name| (*name).to_owned())
+            .zip(tiers)
+            .collect(),
+        elsewhere: Vec::new(),
     })
 }
 
@@ -362,6 +409,16 @@ pub(crate) fn any_move_budget() -> impl Strategy<Value = MoveBudget> {
         })
 }
 
+pub(crate) fn any_band() -> impl Strategy<Value = Option<UtilizationBand>> {
+    let band = (0..9_u128, 1..5_u128, 0..2_000_u128);
+    let band = band.prop_map(|(below, gap, window)| UtilizationBand {
+        spill_above: Percent::clamped((below + gap) * 10),
+        pull_back_below: Percent::clamped(below * 10),
+        window: Seconds::clamped(window),
+    });
+    option::weighted(0.3, band)
+}
+
 pub(crate) fn any_policy() -> impl Strategy<Value = PlacementPolicy> {
     (
         0..60_u128,
@@ -376,7 +433,7 @@ pub(crate) fn any_policy() -> impl Strategy<Value = PlacementPolicy> {
             LocalCostBasis::FullyLoaded,
         ]),
         any_switching(),
-        any_move_budget(),
+        (any_move_budget(), any_band()),
     )
         .prop_map(
             |(
@@ -388,7 +445,7 @@ pub(crate) fn any_policy() -> impl Strategy<Value = PlacementPolicy> {
                 disconnected,
                 local_cost_basis,
                 switching,
-                move_budget,
+                (move_budget, utilization_band),
             )| {
                 PlacementPolicy {
                     connectivity: if disconnected {
@@ -406,6 +463,7 @@ pub(crate) fn any_policy() -> impl Strategy<Value = PlacementPolicy> {
                     local_cost_basis,
                     switching,
                     move_budget,
+                    utilization_band,
                     min_observation: Seconds::clamped(3 * 86_400),
                 }
             },

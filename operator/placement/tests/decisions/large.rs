@@ -152,6 +152,9 @@ pub(crate) fn fleet(workloads: u64) -> FleetSnapshot {
                 CostKind::Rented
             },
             utilization: Utilization::Known(Percent::clamped(50)),
+            occupancy: None,
+            shared: BTreeMap::new(),
+            provisionable: None,
         };
         (format!("tier-{at}"), state)
     };
@@ -182,6 +185,7 @@ pub(crate) fn carry_out(snapshot: &mut FleetSnapshot, plan: &Plan, since: Timest
                 .into_iter()
                 .collect(),
             held: BTreeMap::new(),
+            standby: BTreeMap::new(),
             pending: None,
         };
         if let (Some(tier), Some(replicas)) = (&decision.tier, replicas) {

@@ -342,6 +342,11 @@ proptest! {
         let workload = snapshot.workloads.values().next().expect("one");
         let tier = &snapshot.tiers[TIER];
         let TargetKind::Local(target) = &workload.targets[0].kind else { panic!("the first is local") };
+        let free = tier.free_devices.expect("known");
+        if target.min_replicas > free {
+            prop_assert_eq!(candidate(&decision, LOCAL).verdict, Verdict::Unavailable);
+            return Ok(());
+        }
         let demand = &workload.demand.declared;
         let requests = demand.requests_per_month.expect("known").get() as f64;
         let load = demand.load.as_ref().expect("known").loads();
@@ -368,7 +373,7 @@ proptest! {
         prop_assert!((monthly - total(replicas)).abs() <= slack, "{} is not {}", monthly, total(replicas));
         let share = cost(&decision, LOCAL).overflow.as_ref().map_or(0.0, |overflow| overflow.share.get() as f64);
         prop_assert!((share - overflow(replicas) * 100.0).abs() <= 0.6);
-        for other in target.min_replicas.max(1)..=target.max_replicas {
+        for other in target.min_replicas.max(1)..=target.max_replicas.min(free) {
             prop_assert!(monthly <= total(other) + slack, "{} cost {}, {} would cost {}", replicas, monthly, other, total(other));
         }
     }

@@ -155,6 +155,7 @@ fn a_move_in_progress_is_known_again_after_a_restart() {
             .map(|weight| weight.target.clone())
             .collect(),
         confirmation: ordered.confirmation.clone(),
+        bands: ordered.bands.clone(),
     };
     let recalled = decide_after(
         &snapshot,

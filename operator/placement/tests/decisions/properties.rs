@@ -216,7 +216,8 @@ proptest! {
                 decision.tier.as_ref() == Some(name)
                     && decision.target.as_ref().is_some_and(|target| candidate(decision, target).verdict == Verdict::Feasible)
             });
-            prop_assert!(tier.free_devices.is_none_or(|free| placed.count() <= free as usize));
+            let to_come = tier.provisionable.map_or(0, |to_come| to_come.devices);
+            prop_assert!(tier.free_devices.is_none_or(|free| placed.count() <= (free + to_come) as usize));
         }
     }
 

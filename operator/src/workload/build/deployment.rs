@@ -72,6 +72,13 @@ fn strategy() -> DeploymentStrategy {
     }
 }
 
+/// What keeps autoscalers from taking the node of an engine that runs to save money. An engine that has no work is scaled to
+/// nothing, and its node goes then. They never change while a pod lives, so that no weight rolls one.
+const KEPT: [(&str, &str); 2] = [
+    ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
+    ("karpenter.sh/do-not-disrupt", "true"),
+];
+
 fn template(plan: &Plan<'_>) -> Result<PodTemplateSpec, BuildError> {
     let given = plan.local.pod_template.clone().unwrap_or_default();
     let meta = &plan.workload.metadata;
@@ -92,6 +99,9 @@ fn template(plan: &Plan<'_>) -> Result<PodTemplateSpec, BuildError> {
         ("prometheus.io/port", port.as_str()),
     ];
     annotations.extend(scraped.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    if plan.tier.spec.provisionable.is_some() {
+        annotations.extend(KEPT.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
     Ok(PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),

@@ -4,7 +4,8 @@ use weir_crds::InferenceWorkloadStatus;
 use weir_crds::decision as status;
 use weir_placement::{
     Confirmation, Decision, DecisionInputs, DemandFigures, DemandOrigin, LoadCurve, LoadPercent,
-    MilliTokensPerSecond, PeakPercent, Percent, PriceBookRef, Remembered, RequestsPerMonth, Tokens,
+    MilliTokensPerSecond, PeakPercent, Percent, PriceBookRef, Remembered, RequestsPerMonth,
+    TierBand, Tokens,
 };
 
 use super::from_name;
@@ -30,6 +31,7 @@ pub(super) fn recall(status: &InferenceWorkloadStatus) -> Option<Decision> {
             .map(|weight| weight.target.clone())
             .collect(),
         confirmation: decision.confirmation.as_ref().map(confirmation),
+        bands: decision.utilization_band.iter().map(band).collect(),
     };
     Some(remembered.recall())
 }
@@ -41,6 +43,14 @@ fn confirmation(confirmation: &status::Confirmation) -> Confirmation {
         since: confirmation.since.0,
         last: confirmation.last.0,
     }
+}
+
+fn band(band: &status::TierBand) -> (String, TierBand) {
+    let stands = TierBand {
+        busy: band.busy,
+        beyond_since: band.beyond_since.as_ref().map(|since| since.0),
+    };
+    (band.tier.clone(), stands)
 }
 
 fn inputs(inputs: &status::DecisionInputs, generation: i64) -> DecisionInputs {
@@ -55,6 +65,7 @@ fn inputs(inputs: &status::DecisionInputs, generation: i64) -> DecisionInputs {
         throughput: inputs.tokens_per_second.and_then(rate),
         throughput_source: from_name(&name(&inputs.throughput_source)),
         utilization: inputs.utilization_percent.and_then(percent),
+        utilization_state: from_name(&name(&inputs.utilization_state)),
         price_book: inputs.price_book.as_ref().map(|book| PriceBookRef {
             name: book.name.clone(),
             revision: book.revision.clone(),

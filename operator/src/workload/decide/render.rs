@@ -7,7 +7,7 @@ use weir_crds::placement::Location as StatusLocation;
 use weir_crds::text;
 use weir_placement::{
     Candidate, Confirmation, Decision, DecisionInputs, DemandOrigin, LoadCurve, Location,
-    MicroUsdPerMillionTokens, Rejection, Verdict,
+    MicroUsdPerMillionTokens, Rejection, TierBand, UtilizationState, Verdict,
 };
 
 use super::name_of;
@@ -58,6 +58,7 @@ pub fn render(
             .map(|condition| text::bounded(&condition.text))
             .collect(),
         confirmation: decision.confirmation.as_ref().map(confirmation),
+        utilization_band: decision.bands.iter().take(64).map(band).collect(),
         hold_until: decision.hold_until.map(whole),
         next_evaluation_time: decision.next_evaluation.map(whole),
         split: None,
@@ -74,6 +75,14 @@ fn confirmation(confirmation: &Confirmation) -> status::Confirmation {
         count: i32::try_from(confirmation.count).unwrap_or(i32::MAX),
         since: whole(confirmation.since),
         last: whole(confirmation.last),
+    }
+}
+
+fn band((tier, band): (&String, &TierBand)) -> status::TierBand {
+    status::TierBand {
+        tier: tier.clone(),
+        busy: band.busy,
+        beyond_since: band.beyond_since.map(whole),
     }
 }
 
@@ -104,6 +113,10 @@ fn inputs(inputs: &DecisionInputs) -> status::DecisionInputs {
             .and_then(|rate| number(rate.get() / 1_000)),
         throughput_source: inputs.throughput_source.map(name_of),
         utilization_percent: inputs.utilization.and_then(percent),
+        utilization_state: inputs
+            .utilization_state
+            .filter(|state| *state != UtilizationState::NotReported)
+            .map(name_of),
         price_book: inputs
             .price_book
             .as_ref()

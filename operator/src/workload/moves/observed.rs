@@ -135,6 +135,8 @@ pub struct TargetObserved {
     pub in_flight: Option<u64>,
     /// When a request last came for it while it had no ready replica.
     pub woken: Option<Timestamp>,
+    /// What is added to the time that it may take to become ready, for nodes that are provisioned first.
+    pub patience: SignedDuration,
 }
 
 /// Whether a target can serve.

@@ -37,7 +37,7 @@ pub(super) fn preparing(view: View<'_>, previous: &Placement) -> Advance {
         }
     }
     let started = ongoing.started.0;
-    let give_up = view.after(started, PREPARE_TIMEOUT);
+    let give_up = view.after(started, PREPARE_TIMEOUT.saturating_add(seen.patience));
     let lasting = seen.failure.filter(|failure| failure.lasting);
     let failure_counts = view.after(started, PREPARE_FAILURE_GRACE);
     match lasting {

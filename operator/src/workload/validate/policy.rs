@@ -3,12 +3,12 @@
 use weir_crds::InferencePlacementPolicySpec;
 use weir_crds::policy::{
     Connectivity as DeclaredConnectivity, LocalCostBasis as DeclaredBasis, MoveBudgetSpec,
-    SwitchingSpec,
+    SwitchingSpec, UtilizationBandSpec,
 };
 use weir_crds::quantity;
 use weir_placement::{
     ConfirmationRule, Connectivity, LocalCostBasis, MicroUsd, MoveBudget, Percent, PlacementPolicy,
-    Policy, Seconds, SwitchingRule,
+    Policy, Seconds, SwitchingRule, UtilizationBand,
 };
 
 use super::{Problem, SpecError, quantity_error};
@@ -70,6 +70,7 @@ pub(super) fn read_policy(
             .as_ref()
             .map(move_budget)
             .unwrap_or_default(),
+        utilization_band: spec.utilization_band.as_ref().map(band).transpose()?,
     })
 }
 
@@ -88,6 +89,15 @@ fn switching(spec: &SwitchingSpec) -> Result<SwitchingRule, SpecError> {
         warm_up: seconds("switching.warmUp", &spec.warm_up)?,
         requalification: money("switching.requalificationUsd", &spec.requalification_usd)?,
         pay_back: seconds("switching.payBack", &spec.pay_back)?,
+    })
+}
+
+fn band(spec: &UtilizationBandSpec) -> Result<UtilizationBand, SpecError> {
+    let percent = |percent: i32| Percent::clamped(u128::try_from(percent).unwrap_or(0));
+    Ok(UtilizationBand {
+        spill_above: percent(spec.spill_above_percent),
+        pull_back_below: percent(spec.pull_back_below_percent),
+        window: seconds("utilizationBand.window", &spec.window)?,
     })
 }
 

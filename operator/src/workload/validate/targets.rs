@@ -8,14 +8,15 @@ use weir_crds::model::ModelProfileSpec;
 use weir_crds::price_book::{ContextTierPrice, PriceEntry, TokenPrices};
 use weir_crds::provider::{Circuit, ProviderModel, QualityScore};
 use weir_crds::quantity;
-use weir_crds::tier::Sharing;
+use weir_crds::tier::{SharedWith, Sharing};
 use weir_crds::workload as declared;
 use weir_crds::{GPUTier, InferencePriceBook, InferenceProvider, ModelProfile, condition};
 use weir_placement::{
     Bytes, ContextTier, CostKind, DeviceKind, ExternalTarget, LocalTarget, Location,
     MicroUsdPerHour, MicroUsdPerMillionRequests, MicroUsdPerMillionTokens, MilliTokensPerSecond,
-    ModelFacts, Price, PriceBookRef, PriceState, Score, Target, TargetKind, Throughput,
-    ThroughputSource, TierState, Tokens, Utilization,
+    ModelFacts, Percent, Price, PriceBookRef, PriceState, Provisionable, Score, Seconds,
+    SharedDevices, Target, TargetKind, Throughput, ThroughputSource, TierState, Tokens,
+    Utilization,
 };
 
 use super::{Problem, SpecError};
@@ -385,5 +386,42 @@ fn tier_state(tier: &GPUTier, utilization: Utilization) -> TierState {
             Some(_) => CostKind::Rented,
         },
         utilization,
+        occupancy: status
+            .occupancy_percent
+            .map(|percent| Percent::clamped(u128::try_from(percent).unwrap_or(0))),
+        shared: status.shared_with.iter().map(shared).collect(),
+        provisionable: provisionable(tier),
     }
+}
+
+fn shared(with: &SharedWith) -> (String, SharedDevices) {
+    let count = |count: i64| u32::try_from(count.max(0)).unwrap_or(u32::MAX);
+    let shared = SharedDevices {
+        free: count(with.free),
+        each: count(with.each),
+    };
+    (with.tier.clone(), shared)
+}
+
+/// Devices that can still be provisioned; none where that cannot be read.
+fn provisionable(tier: &GPUTier) -> Option<Provisionable> {
+    let wanted = tier.spec.provisionable.as_ref()?;
+    let devices = tier.status.as_ref()?.provisionable?;
+    let hourly_cost = wanted.usd_per_hour.as_deref();
+    Some(Provisionable {
+        devices: u32::try_from(devices.max(0)).unwrap_or(u32::MAX),
+        ready_after: Seconds::clamped(ready_after(tier)?.as_secs().unsigned_abs().into()),
+        hourly_cost: match hourly_cost.map(MicroUsdPerHour::parse_decimal) {
+            None => None,
+            Some(Ok(cost)) => Some(cost),
+            Some(Err(_)) => return None,
+        },
+    })
+}
+
+/// How long devices of a tier take to be provisioned, where any can be.
+pub(crate) fn ready_after(tier: &GPUTier) -> Option<SignedDuration> {
+    let wanted = tier.spec.provisionable.as_ref()?;
+    let ready_after = quantity::duration(&wanted.ready_after).ok()?;
+    SignedDuration::try_from(ready_after).ok()
 }

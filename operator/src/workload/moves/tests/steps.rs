@@ -288,6 +288,32 @@ fn a_target_that_cannot_load_is_given_up_before_it_had_traffic() {
 }
 
 #[test]
+fn a_target_whose_nodes_are_to_come_has_their_time_on_top() {
+    let given_up_after = |patience| {
+        let mut world = placed_on_a();
+        world.wish = wish(Some("b"), true, &ALL);
+        let failure = Failure {
+            reason: "WaitingForNode".to_owned(),
+            message: "m".to_owned(),
+            lasting: false,
+            of_engine: false,
+            without_node: false,
+        };
+        let seen = world.seen("b");
+        (seen.usable, seen.failure, seen.patience) = (Usable::No, Some(failure), patience);
+        world.reconcile();
+        let mut minutes = 0;
+        while world.phase() == Phase::Preparing && minutes < 60 {
+            world.pass(60);
+            minutes += 1;
+        }
+        minutes
+    };
+    assert_eq!(given_up_after(SignedDuration::ZERO), 20);
+    assert_eq!(given_up_after(SignedDuration::from_mins(3)), 23);
+}
+
+#[test]
 fn a_local_target_gets_traffic_when_every_gateway_is_heard_and_has_an_endpoint_of_it() {
     let mut world = placed_on_a();
     world.wish = wish(Some("b"), true, &ALL);
