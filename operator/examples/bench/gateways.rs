@@ -74,5 +74,9 @@ fn in_force(workload: &Value) -> Option<Acknowledgement> {
         reachable: Some(Reachable {
             targets: names.map(names::target_label).collect(),
         }),
+        key: workload["status"]["clientKey"]["sha256"]
+            .as_str()
+            .and_then(|digest| hex::decode(digest).ok())
+            .unwrap_or_default(),
     })
 }

@@ -45,7 +45,7 @@ pub enum PlanError {
         /// Name of the workload.
         name: String,
         /// What is wrong with it.
-        source: SpecError,
+        source: Box<SpecError>,
     },
     /// Prices cannot be used.
     #[error(transparent)]
@@ -121,7 +121,7 @@ pub fn plan(
     let name = facts.name().to_owned();
     let mut validated = validate::validate(&facts).map_err(|source| PlanError::Spec {
         name: name.clone(),
-        source,
+        source: Box::new(source),
     })?;
     let demand = set_demand(&facts, &mut validated, what_if.requests)?;
     let status = facts.workload.status.as_ref();

@@ -17,7 +17,7 @@ use crate::model::{self, throughput::Measurement};
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
 use crate::stores::{self, Kind, Owner, Stores, Trigger};
-use crate::telemetry::Processor;
+use crate::telemetry::{Heard, Processor};
 use crate::workload::build::ANNOTATION_TIER;
 
 /// Engines report their benchmark some time after their pods are there.
@@ -144,8 +144,10 @@ impl Controller {
                 Some(Sharing::CPU) => Processor::Cpu,
                 _ => Processor::Gpu,
             };
-            let load = self.context.telemetry.utilization([node], processor);
-            load.percent.is_none_or(|percent| percent <= BUSY_PERCENT)
+            match self.context.telemetry.heard(node, processor) {
+                Some(Heard::Percent(load)) => load <= f64::from(BUSY_PERCENT),
+                _ => true,
+            }
         };
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         if first.len() > MOST_MEASUREMENTS {

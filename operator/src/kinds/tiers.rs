@@ -155,11 +155,9 @@ impl Controller {
             of_tier && failure::is_ready(pod)
         });
         let said = |pod: &Arc<Pod>| {
-            let engine = self
-                .context
-                .telemetry
-                .engine(pod.metadata.uid.as_deref()?)?;
-            engine.occupancy()
+            let node = pod.spec.as_ref()?.node_name.as_deref()?;
+            let uid = pod.metadata.uid.as_deref()?;
+            self.context.telemetry.engine(node, uid)?.occupancy()
         };
         let engines: Vec<Option<f64>> = pods.iter().map(said).collect();
         occupancy(&engines, reading, tier.spec.sharing != Sharing::CPU)

@@ -243,7 +243,8 @@ mod tests {
             (expired(&lost, at(99)).len(), next_expiry(&lost, at(99))),
             (0, Some(at(100)))
         );
-        assert_eq!(expired(&lost, at(100)), [first.secret_name.clone()]);
+        let due = expired(&lost, at(100));
+        assert_eq!(due, std::slice::from_ref(&first.secret_name));
         let restored = replaced(Some(&lost), &first, at(200));
         assert_eq!(restored.former.len(), 1);
         assert_eq!(restored.former[0].sha256, other.sha256);

@@ -279,7 +279,11 @@ fn rings(minutes: &[Minute]) -> BTreeMap<String, (usize, i64)> {
 /// A hash in hexadecimal; none where it has another length.
 fn key(hash: &[u8]) -> String {
     let is_hash = hash.len() == HASH_BYTES;
-    is_hash.then(|| hex::encode(hash)).unwrap_or_default()
+    if is_hash {
+        hex::encode(hash)
+    } else {
+        String::new()
+    }
 }
 
 fn apply_acknowledgements(
