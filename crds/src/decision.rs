@@ -213,7 +213,7 @@ pub struct Confirmation {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TierBand {
-    /// Name of the tier.
+    /// Name of the tier that stands so.
     pub tier: String,
     /// Whether it was above the band for its window, and not below it for as long since.
     pub busy: bool,

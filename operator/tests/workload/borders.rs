@@ -62,7 +62,12 @@ async fn life(beside: &[Value]) -> Life {
     let of_children = requests.iter().filter(|record| {
         let children = ["deployments", "services", "secrets"];
         let request = &record.request;
-        request.actor == "op" && request.is_mutating() && children.contains(&&*request.resource)
+        // An apply upon a version that its controller has just changed is tried again, as in any namespace.
+        let done = record.code < 300;
+        request.actor == "op"
+            && done
+            && request.is_mutating()
+            && children.contains(&&*request.resource)
     });
     let writes = of_children.map(|record| {
         let request = &record.request;
