@@ -2,6 +2,7 @@
 
 use crate::world::{World, scenario};
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use weir_tests::chat::Ask;
 use weir_tests::stack::{DEMO_NAMESPACE, RELEASE_NAMESPACE};
@@ -24,14 +25,7 @@ fn no_policy_lets_the_local_plane_or_an_engine_out_or_a_stranger_in() {
     scenario("policies", async |world| {
         world.examples_are_ready().await?;
         weir_tests::stack::namespace(&world.stack.cluster, NAMESPACE)?;
-        let stranger = [
-            "-n",
-            NAMESPACE,
-            "run",
-            "stranger",
-            "--image=localhost/pause:1",
-        ];
-        world.kubectl(&stranger)?;
+        world.stack.apply(&[stranger()])?;
         let ready = [
             "-n",
             NAMESPACE,
@@ -170,4 +164,20 @@ fn ask() -> Ask {
         max_tokens: 4,
         stream: false,
     }
+}
+
+/// A pod that does nothing; only its network is used.
+fn stranger() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": NAMESPACE, "name": "stranger"},
+        "spec": {
+            "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "stranger", "image": "localhost/pause:1", "imagePullPolicy": "Never",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    })
 }

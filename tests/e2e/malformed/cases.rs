@@ -528,7 +528,7 @@ fn others(world: &World) -> Result<Vec<Case>> {
         case(
             "a replica that takes nothing",
             tier("nothing", "spec/resource/count", json!("0"))?,
-            Reported("Accepted", "False", &["InvalidSpec"]),
+            Refused("must be a whole number of at least 1"),
         ),
         case(
             "both bought and rented",
