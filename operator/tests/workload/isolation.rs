@@ -65,11 +65,19 @@ async fn policies_go_where_the_release_has_none_and_nothing_is_written_then() {
     cluster.settings.engine_network_policy = false;
     let operator = cluster.operator("next").await;
     eventually("gone", || policies(&cluster) == 0).await;
-    cluster.api.clear_history();
+    let of_policies = |write: &&String| write.contains("networkpolicies");
+    // On a busy machine the operator sees its own deletion late, and asks for it once more.
+    for _ in 0..5 {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let writes = writes_of(&cluster, "next");
+        cluster.api.clear_history();
+        if writes.iter().find(of_policies).is_none() {
+            break;
+        }
+    }
     cluster.api.cut_watches();
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let writes = writes_of(&cluster, "next");
-    let of_policies = |write: &&String| write.contains("networkpolicies");
     assert_eq!(writes.iter().find(of_policies), None);
     operator.end().await;
     cluster.stop();
