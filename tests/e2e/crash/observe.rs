@@ -52,10 +52,10 @@ where
     seen.collect()
 }
 
-/// Status without times, identities of decisions, counts of steps and what is measured.
+/// Status without what came before, times, identities of decisions, counts of steps and what is measured.
 fn status(workload: &InferenceWorkload) -> Result<Value> {
     let mut status = serde_json::to_value(&workload.status)?;
-    drop_fields(&mut status, &["history", "usage"]);
+    drop_fields(&mut status, &["history", "earlierMoves", "usage"]);
     drop_fields(
         &mut status["placement"],
         &["since", "decisionId", "step", "stepSince"],
