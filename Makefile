@@ -8,7 +8,7 @@ KUBE_CONTEXT ?=
 DEMO := cargo run --locked --quiet -p weir-tests --bin weir-demo --
 DEMO_FLAGS := $(if $(KUBE_CONTEXT),--kube-context $(KUBE_CONTEXT))
 
-.PHONY: demo demo-check demo-down test test-unit test-bundles bench-operator test-cluster test-e2e lint generated components images cluster-up cluster-down toolchain help
+.PHONY: demo demo-check demo-down test test-unit test-bundles test-cases bench-operator test-cluster test-e2e lint generated components images cluster-up cluster-down toolchain help
 
 demo: toolchain ## Bring up a control plane, install Weir, serve a model, show a move to the cloud and back; stays up
 	$(DEMO) $(DEMO_FLAGS)
@@ -38,6 +38,10 @@ test-unit: toolchain ## Unit and property tests of every crate
 BUNDLES ?=
 test-bundles: toolchain ## Replays of recorded prices and traffic, which are no part of the repository: make test-bundles BUNDLES=<folder>
 	WEIR_BACKTEST_BUNDLES="$(abspath $(BUNDLES))" cargo test --locked -p weir-backtest --features bundles --test bundles
+
+CASES ?=
+test-cases: toolchain ## Inputs of public bug reports, which are no part of the repository: make test-cases CASES=<folder>
+	WEIR_CASES="$(abspath $(CASES))" cargo test --locked -p kubectl-weir --features cases --test cases
 
 bench-operator: toolchain ## How the operator fares with 10,000 workloads; other sizes by ARGS="--workloads 1000"
 	cargo run --locked --release -p weir-operator --example bench -- $(ARGS)
