@@ -1,5 +1,5 @@
 //! The work queue of a controller: keys, each at most once at a time, merged while they wait, with a backoff each, and
-//! taken in turn by namespace.
+//! taken in turn by namespace, those that one change made due in bulk after the others.
 
 mod waiting;
 
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use waiting::Waiting;
+use waiting::{Lane, Waiting};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
@@ -61,6 +61,28 @@ impl fmt::Display for Key {
     }
 }
 
+/// A key that a change makes due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    key: Key,
+    lane: Lane,
+}
+
+impl Due {
+    /// One of many that one change makes due, and that nothing is lost by keeping waiting: others go before it.
+    pub fn in_bulk(key: Key) -> Self {
+        let lane = Lane::Bulk;
+        Self { key, lane }
+    }
+}
+
+impl From<Key> for Due {
+    fn from(key: Key) -> Self {
+        let lane = Lane::Prompt;
+        Self { key, lane }
+    }
+}
+
 /// When a key that was reconciled is due again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requeue {
@@ -86,7 +108,7 @@ pub struct QueueOptions {
 /// Reconciles the keys of `triggers` until `stop`, then lets those under way end. A panic counts as an error.
 pub async fn run<R, Fut, E>(
     options: QueueOptions,
-    triggers: impl Stream<Item = Key> + Send,
+    triggers: impl Stream<Item = impl Into<Due>> + Send,
     reconcile: R,
     stop: CancellationToken,
 ) where
@@ -109,7 +131,7 @@ pub async fn run<R, Fut, E>(
             biased;
             () = stop.cancelled() => break,
             Some(ended) = queue.running.join_next_with_id() => queue.ended(ended),
-            Some(key) = triggers.next() => queue.changed(key),
+            Some(due) = triggers.next() => queue.changed(due.into()),
             () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
         }
     }
@@ -125,7 +147,8 @@ struct Queue {
     waiting: Waiting,
     running: JoinSet<Outcome>,
     keys: HashMap<Id, (Key, Instant)>,
-    busy: HashMap<Key, bool>,
+    /// Keys that are reconciled, and how soon they are again, where they changed meanwhile.
+    busy: HashMap<Key, Option<Lane>>,
     failures: HashMap<Key, (u32, Instant)>,
 }
 
@@ -166,7 +189,7 @@ impl Queue {
         Fut: Future<Output = Result<Requeue, E>> + Send + 'static,
         E: std::error::Error + Send + 'static,
     {
-        self.busy.insert(key.clone(), false);
+        self.busy.insert(key.clone(), None);
         let handle = self
             .running
             .spawn(async move { future.await.map_err(|error| chain(&error)) });
@@ -174,16 +197,18 @@ impl Queue {
     }
 
     /// Something about the key changed: it is due after the debounce.
-    fn changed(&mut self, key: Key) {
+    fn changed(&mut self, Due { key, lane }: Due) {
         if let Some(again) = self.busy.get_mut(&key) {
-            *again = true;
+            if *again != Some(Lane::Prompt) {
+                *again = Some(lane);
+            }
             return;
         }
         let mut at = Instant::now() + self.options.debounce;
         if let Some((_, last)) = self.failures.get(&key) {
             at = at.max(*last + MIN_PAUSE_AFTER_ERROR);
         }
-        self.waiting.schedule(key, at);
+        self.waiting.schedule(key, at, lane);
     }
 
     fn ended(&mut self, ended: Result<(Id, Outcome), tokio::task::JoinError>) {
@@ -201,13 +226,14 @@ impl Queue {
         self.options
             .metrics
             .reconciled(name, result, started.elapsed());
-        let again = self.busy.remove(&key).unwrap_or(false);
+        let again = self.busy.remove(&key).flatten();
         let now = Instant::now();
         match outcome {
             Ok(requeue) => {
                 self.failures.remove(&key);
                 if let Requeue::After(pause) = requeue {
-                    self.waiting.schedule(key.clone(), now + pause);
+                    self.waiting
+                        .schedule(key.clone(), now + pause, Lane::Prompt);
                 }
             }
             Err(error) => {
@@ -215,11 +241,12 @@ impl Queue {
                 self.failures.insert(key.clone(), (failures + 1, now));
                 let pause = backoff(failures, rand::random::<f64>());
                 tracing::warn!(controller = name, %key, %error, retry_in = ?pause, "reconcile failed");
-                self.waiting.schedule(key.clone(), now + pause);
+                self.waiting
+                    .schedule(key.clone(), now + pause, Lane::Prompt);
             }
         }
-        if again {
-            self.changed(key);
+        if let Some(lane) = again {
+            self.changed(Due { key, lane });
         }
     }
 

@@ -5,6 +5,7 @@
 mod children;
 mod crash;
 mod demo;
+mod engine_key;
 mod fleet;
 mod gates;
 mod identity;
@@ -14,6 +15,7 @@ mod market;
 mod named;
 mod outage;
 mod policies;
+mod prices;
 mod recreate;
 mod rollback;
 mod schema;

@@ -65,6 +65,13 @@ fn no_policy_lets_the_local_plane_or_an_engine_out_or_a_stranger_in() {
 
         cluster.harness(&["policies", "release"])?;
         all(world, &attempts, "connected", "with the engine gone again")?;
+        let by_service = [to_the_provider(world)?];
+        all(
+            world,
+            &by_service,
+            "connected",
+            "with the engine gone again",
+        )?;
         let came = cluster.harness(&["outside", "leave"])?;
         ensure!(
             came.trim() == "4",
@@ -124,6 +131,29 @@ fn attempts(world: &World) -> Result<Vec<Attempt>> {
             "8000",
         ),
     ])
+}
+
+/// A pod reaches another of its node by a Service, whose answers the node has to translate.
+fn to_the_provider(world: &World) -> Result<Attempt> {
+    let plane = "app.kubernetes.io/component=gateway,inference.weir.dev/plane=cloud";
+    let (pod, _) = pod(world, RELEASE_NAMESPACE, plane)?;
+    let path = "jsonpath={.spec.clusterIP}";
+    let service = [
+        "-n",
+        "weir-fakes",
+        "get",
+        "service",
+        "fake-cloud",
+        "-o",
+        path,
+    ];
+    Ok(Attempt {
+        what: "the cloud plane to a provider",
+        namespace: RELEASE_NAMESPACE,
+        pod,
+        address: world.kubectl(&service)?,
+        port: "443",
+    })
 }
 
 /// Name and address of the first running pod that a selector finds.

@@ -3,6 +3,7 @@
 //! The fake provider answers in OpenAI's format, says in its text which provider and model it is, counts what it was
 //! sent, and fails on demand. It remembers request bodies so that a test can prove that a text never arrived.
 
+pub mod bombs;
 pub mod cloud;
 pub mod control;
 pub mod prices;

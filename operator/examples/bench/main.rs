@@ -7,6 +7,7 @@ mod gateways;
 mod measure;
 mod objects;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -158,6 +159,23 @@ fn writes(api: &SimApi, actor: &str) -> usize {
     of_actor.filter(|it| it.request.is_mutating()).count()
 }
 
+/// The same by verb, resource and subresource.
+fn by_kind(api: &SimApi, actor: &str) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for record in api.history() {
+        let request = record.request;
+        if request.actor == actor && request.is_mutating() {
+            let subresource = match request.subresource.as_str() {
+                "" => String::new(),
+                subresource => format!("/{subresource}"),
+            };
+            let what = format!("{} {}{subresource}", request.verb, request.resource);
+            *kinds.entry(what).or_default() += 1;
+        }
+    }
+    kinds
+}
+
 fn placed(workload: &Value) -> bool {
     let status = &workload["status"];
     let conditions = status["conditions"].as_array().into_iter().flatten();
@@ -203,6 +221,9 @@ async fn fleet(options: &Options) -> Result<()> {
         took.as_secs_f64(),
         writes(&api, "first") as f64 / n as f64
     );
+    for (what, count) in by_kind(&api, "first") {
+        println!("    {what}: {:.1} each", count as f64 / n as f64);
+    }
     operator.end().await;
 
     // Gateways and agents aside, this process has the server's objects too: what the operator adds is told.

@@ -75,10 +75,10 @@ impl Budget {
         self.shared.metrics.write_budget.set(rate);
     }
 
-    /// Whether a write would pass now and none waits: what is not urgent goes then.
+    /// Whether no write waits and more could pass at once than is kept for what is urgent: what is not goes then.
     pub fn has_room(&self) -> bool {
         let mut state = self.shared.state();
-        state.waiting == 0 && state.rate.peek(Instant::now()).is_ok()
+        state.waiting == 0 && state.rate.has_spare(Instant::now())
     }
 
     /// Notes whether writes that are not urgent wait elsewhere until there is room.

@@ -80,6 +80,11 @@ impl Rate {
         Ok(())
     }
 
+    /// Whether there are more tokens than what is kept for writes that cannot wait: half of a burst.
+    pub fn has_spare(&mut self, now: Instant) -> bool {
+        self.peek(now).is_ok() && self.tokens > self.burst / 2.0
+    }
+
     /// Learns from an answer; only while writes wait does a good one say that more would pass.
     pub fn learn(&mut self, answer: Answer, waited_for: bool, now: Instant) {
         match answer {

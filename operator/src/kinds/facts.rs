@@ -18,7 +18,7 @@ pub fn nodes(nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Vec<NodeFacts> {
     for pod in pods {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         if let Some(node) = node {
-            add(requested.entry(node).or_default(), &requests(pod));
+            add_requests(requested.entry(node).or_default(), pod);
         }
     }
     let mut facts: Vec<NodeFacts> = nodes
@@ -33,7 +33,7 @@ pub fn nodes(nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Vec<NodeFacts> {
                     .status
                     .as_ref()
                     .and_then(|status| status.allocatable.as_ref())
-                    .map(amounts)
+                    .map(|allocatable| amounts(allocatable).map(owned).collect())
                     .unwrap_or_default(),
                 requested: requested.remove(name.as_str()).unwrap_or_default(),
                 name,
@@ -67,25 +67,27 @@ fn is_usable(node: &Node) -> bool {
     ready && !cordoned
 }
 
-/// What a pod requests, as the scheduler counts it: containers and restartable init containers together, or the
+/// Adds what a pod requests, as the scheduler counts it: containers and restartable init containers together, or the
 /// largest of the other init containers, and the overhead.
-fn requests(pod: &Pod) -> Amounts {
+fn add_requests(sum: &mut Amounts, pod: &Pod) {
     let Some(spec) = &pod.spec else {
-        return Amounts::new();
+        return;
     };
+    let init = || spec.init_containers.iter().flatten();
+    let is_plain = init().next().is_none() && spec.overhead.is_none();
+    if is_plain {
+        spec.containers.iter().for_each(|it| add(sum, requests(it)));
+        return;
+    }
     let mut total = Amounts::new();
     let mut largest_init = Amounts::new();
-    for container in &spec.containers {
-        add(&mut total, &container_requests(container));
+    let restartable = init().filter(|it| it.restart_policy.as_deref() == Some("Always"));
+    for container in spec.containers.iter().chain(restartable) {
+        add(&mut total, requests(container));
     }
-    for container in spec.init_containers.iter().flatten() {
-        let requests = container_requests(container);
-        if container.restart_policy.as_deref() == Some("Always") {
-            add(&mut total, &requests);
-            continue;
-        }
-        for (resource, amount) in requests {
-            let largest = largest_init.entry(resource).or_default();
+    for container in init().filter(|it| it.restart_policy.as_deref() != Some("Always")) {
+        for (resource, amount) in requests(container) {
+            let largest = largest_init.entry(resource.to_owned()).or_default();
             *largest = amount.max(*largest);
         }
     }
@@ -93,32 +95,38 @@ fn requests(pod: &Pod) -> Amounts {
         let sum = total.entry(resource).or_default();
         *sum = amount.max(*sum);
     }
-    if let Some(overhead) = &spec.overhead {
-        add(&mut total, &amounts(overhead));
-    }
-    total
+    add(&mut total, spec.overhead.iter().flat_map(amounts));
+    add(
+        sum,
+        total
+            .iter()
+            .map(|(resource, amount)| (resource.as_str(), *amount)),
+    );
 }
 
-fn container_requests(container: &Container) -> Amounts {
+fn requests(container: &Container) -> impl Iterator<Item = (&str, u64)> {
     let resources = container.resources.as_ref();
-    resources
-        .and_then(|resources| resources.requests.as_ref())
-        .map(amounts)
-        .unwrap_or_default()
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    requests.into_iter().flat_map(amounts)
 }
 
 /// Amounts in thousandths. Memory and the like, which no tier counts, are left out.
-fn amounts(quantities: &BTreeMap<String, Quantity>) -> Amounts {
-    quantities
-        .iter()
-        .filter_map(|(resource, quantity)| Some((resource.clone(), milli_count(&quantity.0).ok()?)))
-        .collect()
+fn amounts(quantities: &BTreeMap<String, Quantity>) -> impl Iterator<Item = (&str, u64)> {
+    quantities.iter().filter_map(|(resource, quantity)| {
+        Some((resource.as_str(), milli_count(&quantity.0).ok()?))
+    })
 }
 
-fn add(sum: &mut Amounts, more: &Amounts) {
+fn owned((resource, amount): (&str, u64)) -> (String, u64) {
+    (resource.to_owned(), amount)
+}
+
+fn add<'a>(sum: &mut Amounts, more: impl Iterator<Item = (&'a str, u64)>) {
     for (resource, amount) in more {
-        let sum = sum.entry(resource.clone()).or_default();
-        *sum = sum.saturating_add(*amount);
+        match sum.get_mut(resource) {
+            Some(sum) => *sum = sum.saturating_add(amount),
+            None => drop(sum.insert(resource.to_owned(), amount)),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::snapshot::Snapshot;
 use crate::context::Context;
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
-use crate::stores::{Kind, Stores, Trigger};
+use crate::stores::{Kind, Owner, Stores, Trigger};
 use crate::telemetry::{Heard, Processor, TelemetryChange};
 use crate::tier::utilization::{NodeReading, TierReading, occupancy, of_nodes};
 use crate::tier::{self, NodeFacts};
@@ -152,7 +152,7 @@ impl Controller {
         let mut pods = self.context.stores.engine_pods.state();
         pods.retain(|pod| {
             let of_tier = pod.labels().get(names::LABEL_TIER) == Some(&label);
-            of_tier && failure::is_ready(pod)
+            of_tier && Owner::of_pod(pod).is_some() && failure::is_ready(pod)
         });
         let said = |pod: &Arc<Pod>| {
             let node = pod.spec.as_ref()?.node_name.as_deref()?;

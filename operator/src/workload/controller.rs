@@ -7,13 +7,14 @@ use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
+use weir_crds::placement::Phase;
 use weir_crds::{InferenceWorkload, ModelProfile, names};
 
 use super::Reconciler;
 use super::validate::could_stand_in;
 use crate::cli::Plane;
 use crate::context::Context;
-use crate::queue::{self, Key};
+use crate::queue::{self, Due, Key};
 use crate::stores::{Change, Kind, Stores, Trigger};
 use crate::telemetry::TelemetryChange;
 
@@ -25,8 +26,8 @@ pub async fn run(context: Context, stop: CancellationToken) {
     let triggers = stream::select(
         cluster_triggers(Arc::clone(&reconciler)),
         stream::select(
-            telemetry_triggers(&context),
-            number_turns(Arc::clone(&reconciler)),
+            telemetry_triggers(&context).map(Due::from),
+            number_turns(Arc::clone(&reconciler)).map(Due::from),
         ),
     );
     let watching = stop.clone();
@@ -111,7 +112,7 @@ impl Reconciler {
     }
 }
 
-fn cluster_triggers(reconciler: Arc<Reconciler>) -> impl Stream<Item = Key> + Send {
+fn cluster_triggers(reconciler: Arc<Reconciler>) -> impl Stream<Item = Due> + Send {
     let stores = reconciler.context.stores.clone();
     let changes = stores.changes([
         Kind::Workload,
@@ -129,7 +130,8 @@ fn cluster_triggers(reconciler: Arc<Reconciler>) -> impl Stream<Item = Key> + Se
     first.chain(changes).flat_map(move |trigger| {
         let mut due = due(&stores, &trigger);
         if let Trigger::Changed(change) = &trigger {
-            due.extend(reconciler.neighbours_of_a_loss(change));
+            let neighbours = reconciler.neighbours_of_a_loss(change);
+            due.extend(neighbours.into_iter().map(Due::in_bulk));
         }
         stream::iter(due)
     })
@@ -143,34 +145,61 @@ fn number_turns(reconciler: Arc<Reconciler>) -> impl Stream<Item = Key> + Send {
     })
 }
 
-/// The workloads that a change of the cluster concerns.
-fn due(stores: &Stores, trigger: &Trigger) -> Vec<Key> {
+/// The workloads that a change of the cluster concerns. Of many that one change concerns, those go first that it can move.
+fn due(stores: &Stores, trigger: &Trigger) -> Vec<Due> {
     match trigger {
-        Trigger::Missed | Trigger::Listed(_) => stores
-            .workloads
-            .state()
-            .iter()
-            .map(|workload| Key::of(workload.as_ref()))
-            .collect(),
-        Trigger::Changed(change) if change.kind == Kind::Workload => vec![Key {
-            namespace: change.namespace.clone(),
-            name: change.name.clone(),
-        }],
+        Trigger::Missed | Trigger::Listed(_) => by_importance(&stores.workloads.state()),
+        Trigger::Changed(change) if change.kind == Kind::Workload => vec![
+            Key {
+                namespace: change.namespace.clone(),
+                name: change.name.clone(),
+            }
+            .into(),
+        ],
         Trigger::Changed(change) => match &change.workload_uid {
             Some(uid) => stores
                 .workload_by_uid(uid)
                 // A label can be copied into any namespace.
                 .filter(|workload| workload.namespace() == change.namespace)
-                .map(|workload| Key::of(workload.as_ref()))
+                .map(|workload| Key::of(workload.as_ref()).into())
                 .into_iter()
                 .collect(),
-            None => users(stores, change),
+            None => by_importance(&users(stores, change)),
         },
     }
 }
 
+/// Those that may move or were not decided about before the others, of which numbers alone can change.
+fn by_importance(workloads: &[Arc<InferenceWorkload>]) -> Vec<Due> {
+    let due = |workload: &Arc<InferenceWorkload>| {
+        let key = Key::of(workload.as_ref());
+        if may_move(workload) {
+            Due::from(key)
+        } else {
+            Due::in_bulk(key)
+        }
+    };
+    workloads.iter().map(due).collect()
+}
+
+/// Whether the last decision left something to decide, or there is none of this spec.
+fn may_move(workload: &InferenceWorkload) -> bool {
+    let Some(status) = &workload.status else {
+        return true;
+    };
+    let Some(decision) = &status.decision else {
+        return true;
+    };
+    let feasible = decision.candidates.iter().filter(|it| it.feasible);
+    let is_steady = status
+        .placement
+        .as_ref()
+        .is_some_and(|placement| placement.phase == Phase::Steady);
+    !is_steady || feasible.count() > 1 || status.observed_generation != workload.metadata.generation
+}
+
 /// The workloads that name the changed object.
-fn users(stores: &Stores, change: &Change) -> Vec<Key> {
+fn users(stores: &Stores, change: &Change) -> Vec<Arc<InferenceWorkload>> {
     let name = &change.name;
     let providers_of_book: Vec<String> = match change.kind {
         Kind::PriceBook => stores
@@ -200,12 +229,7 @@ fn users(stores: &Stores, change: &Change) -> Vec<Key> {
         Kind::Model => names_model(stores, workload, name),
         _ => false,
     };
-    stores
-        .workloads
-        .state_filter(uses)
-        .iter()
-        .map(|workload| Key::of(workload.as_ref()))
-        .collect()
+    stores.workloads.state_filter(uses)
 }
 
 /// Whether a profile is named, may stand in for a named one, or did: then the last decision tells.

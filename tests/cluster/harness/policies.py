@@ -25,6 +25,7 @@ _METRICS_PORT = 9180
 _SOURCES = ("go.mod", "go.sum", "main.go")
 # Packets of connections that begin: what follows of one that was let in is let through.
 _RULE = ["FORWARD", "-m", "conntrack", "--ctstate", "NEW", "-j", "NFQUEUE", "--queue-num", str(QUEUE)]
+_BRIDGED = "net.bridge.bridge-nf-call-iptables"
 _PACKETS = re.compile(r'^kube_network_policies_packet_count\{.*verdict="(\w+)".*\} (\S+)$', re.MULTILINE)
 # A test network of RFC 5737: nobody's address, held in a namespace beside the node.
 OUTSIDE, OUTSIDE_GATEWAY = "203.0.113.10", "203.0.113.1"
@@ -38,15 +39,18 @@ def enforce(instance: Instance) -> None:
     words = [binary, f"--kubeconfig={instance.certs}/admin.kubeconfig", "--node=node1", f"--queue={QUEUE}", f"--metrics={instance.node_ip}:{_METRICS_PORT}"]
     _start(instance, "policies", words)
     _wait_until("the policy engine reads pods and policies", lambda: verdicts(instance) is not None, instance.home / "log/policies.log")
-    # Pods of one node talk over a bridge, whose packets the rule sees only so.
-    run(enter(instance, ["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"]))
+    # Pods of one node talk over a bridge, whose packets the rule sees only so. Answers of Services may need it too.
+    before = run(enter(instance, ["sysctl", "-n", _BRIDGED])).strip()
+    (instance.home / "bridged").write_text(before)
+    run(enter(instance, ["sysctl", "-qw", f"{_BRIDGED}=1"]))
     run(enter(instance, ["iptables", "-w", "-I", *_RULE]))
 
 
 def release(instance: Instance) -> None:
     """Everything is let through again."""
     run(enter(instance, ["iptables", "-w", "-D", *_RULE]))
-    run(enter(instance, ["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"]))
+    before = (instance.home / "bridged").read_text()
+    run(enter(instance, ["sysctl", "-qw", f"{_BRIDGED}={before}"]))
     _stop(instance, "policies")
 
 

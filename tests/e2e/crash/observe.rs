@@ -66,6 +66,7 @@ fn status(workload: &InferenceWorkload) -> Result<Value> {
     );
     let measured = [
         "utilizationPercent",
+        "utilizationState",
         "tokensPerSecond",
         "throughputSource",
         "priceBook",

@@ -23,9 +23,18 @@ async fn prices(State(fakes): State<Fakes>) -> Json<BTreeMap<String, TokenPrices
     Json(fakes.lock().prices.clone())
 }
 
-/// Replaces the prices of the models named.
-async fn set_prices(State(fakes): State<Fakes>, Json(prices): Json<BTreeMap<String, TokenPrices>>) {
-    fakes.lock().prices.extend(prices);
+/// Replaces the prices of the models named; `null` takes a model's row out of the feed.
+async fn set_prices(
+    State(fakes): State<Fakes>,
+    Json(prices): Json<BTreeMap<String, Option<TokenPrices>>>,
+) {
+    let known = &mut fakes.lock().prices;
+    for (model, price) in prices {
+        match price {
+            Some(price) => known.insert(model, price),
+            None => known.remove(&model),
+        };
+    }
 }
 
 async fn set_prices_fail(State(fakes): State<Fakes>, Json(fail): Json<bool>) {

@@ -1,8 +1,9 @@
-//! The fake price feed: a document in LiteLLM's format with an ETag.
+//! The fake price feed: a document in LiteLLM's format with an ETag; and documents that are meant to fill memory.
 
+use super::bombs::Bomb;
 use super::state::Fakes;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,7 +15,18 @@ pub const PATH: &str = "/model_prices_and_context_window.json";
 
 /// Routes of the feed.
 pub fn router(fakes: Fakes) -> Router {
-    Router::new().route(PATH, get(feed)).with_state(fakes)
+    Router::new()
+        .route(PATH, get(feed))
+        .route("/bombs/{name}", get(bomb))
+        .with_state(fakes)
+}
+
+async fn bomb(Path(name): Path<String>) -> Response {
+    let mut bombs = Bomb::ALL.into_iter();
+    match bombs.find(|bomb| bomb.name() == name) {
+        Some(bomb) => bomb.document().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn feed(State(fakes): State<Fakes>, headers: HeaderMap) -> Response {

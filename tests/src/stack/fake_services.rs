@@ -4,6 +4,7 @@ use super::pki::server_certificate;
 use super::{apply, examples, namespace, service_address};
 use crate::cluster::{Cluster, Images, output};
 use crate::existing::Forwards;
+use crate::fakes::bombs::Bomb;
 use crate::fakes::control::Seen;
 use crate::fakes::state::{Counters, FailureMode, TokenPrices};
 use anyhow::{Context, Result, ensure};
@@ -84,6 +85,17 @@ impl FakeServices {
             output_cost_per_token: output / 1e6,
         };
         self.put("/prices", &json!({ model: prices })).await
+    }
+
+    /// Takes a model's row out of the feed.
+    pub async fn remove_price(&self, model: &str) -> Result<()> {
+        self.put("/prices", &json!({ model: null })).await
+    }
+
+    /// URL of a price document that is meant to do harm.
+    pub fn bomb_url(&self, bomb: Bomb) -> String {
+        let host = self.prices_url.trim_end_matches(crate::fakes::prices::PATH);
+        format!("{host}/bombs/{}", bomb.name())
     }
 
     /// Replaces all failure modes; the model `*` stands for all.
