@@ -1,7 +1,7 @@
 //! Probes and metrics, on a port of their own.
 
-use crate::hub::Hub;
-use crate::metrics;
+use crate::routing::shared::Hub;
+use crate::telemetry::metrics;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;

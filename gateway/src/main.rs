@@ -15,15 +15,15 @@ use tracing_subscriber::EnvFilter;
 use weir_gateway::PLANE;
 use weir_gateway::admin;
 use weir_gateway::config::{Args, Command};
-use weir_gateway::engine_keys::watch_engine_keys;
 #[cfg(feature = "cloud")]
 use weir_gateway::external::{self, ExternalTimeouts, Providers};
-use weir_gateway::hub::Hub;
-use weir_gateway::index::Index;
-use weir_gateway::proxy::Gateway;
-use weir_gateway::report::{COUNTERS_EVERY, Reporter};
+use weir_gateway::request::handle::Gateway;
+use weir_gateway::routing::engine_keys::watch_engine_keys;
+use weir_gateway::routing::index::Index;
+use weir_gateway::routing::shared::Hub;
+use weir_gateway::routing::watch::{self, Shared, watch_endpoints, watch_workloads};
 use weir_gateway::server::{self, ServerLimits};
-use weir_gateway::watch::{self, Shared, watch_endpoints, watch_workloads};
+use weir_gateway::telemetry::report::{COUNTERS_EVERY, Reporter};
 use weir_identity::{CertificateSource, Identity, RequestOptions, serve_tonic, server_config};
 use weir_proto::gateway_server::GatewayServer;
 

@@ -1,6 +1,6 @@
 //! The listener for clients: HTTP/1.1 and HTTP/2 without TLS, bounds on connections, draining.
 
-use crate::proxy::Gateway;
+use crate::request::handle::Gateway;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;

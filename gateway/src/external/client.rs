@@ -1,7 +1,7 @@
 //! The HTTP client towards providers: TLS always, HTTP/1.1, no proxy, no redirects.
 
 use super::guard::GuardedConnector;
-use crate::connect::{Deadline, POOL_IDLE, UpstreamBody};
+use crate::upstream::connect::{Deadline, POOL_IDLE, UpstreamBody};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};

@@ -1,9 +1,9 @@
 //! What is observed of a provider: its circuit, its time to first token, its errors.
 
 use super::cause::Cause;
-use crate::breaker::{Breaker, Circuit};
-use crate::hub::unix_now;
-use crate::state::lock;
+use crate::routing::shared::unix_now;
+use crate::routing::state::lock;
+use crate::upstream::breaker::{Breaker, Circuit};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

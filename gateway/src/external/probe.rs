@@ -1,7 +1,7 @@
 //! Asks idle providers for their models, so that their health is known before traffic needs them.
 
 use super::{Cause, ProviderHandle, ProviderRow};
-use crate::connect::full;
+use crate::upstream::connect::full;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::header::AUTHORIZATION;
@@ -52,7 +52,9 @@ async fn probe(handle: &ProviderHandle) {
     }
 }
 
-fn models_request(handle: &ProviderHandle) -> Option<Request<crate::connect::UpstreamBody>> {
+fn models_request(
+    handle: &ProviderHandle,
+) -> Option<Request<crate::upstream::connect::UpstreamBody>> {
     let uri = Uri::builder()
         .scheme("https")
         .authority(handle.authority.clone())

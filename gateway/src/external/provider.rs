@@ -3,7 +3,7 @@
 use super::ProviderHealth;
 use super::cause::Cause;
 use super::client::{ClientError, ExternalClient, ExternalTimeouts, external_client};
-use crate::index::WorkloadInput;
+use crate::routing::index::WorkloadInput;
 use http::Uri;
 use http::header::HeaderValue;
 use http::uri::Authority;

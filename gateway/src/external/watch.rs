@@ -1,8 +1,8 @@
 //! Follows the providers and their keys.
 
 use super::{ApiKey, ProviderInput, ProviderTerms, SecretRef};
-use crate::hub::Hub;
-use crate::watch::{Shared, Update, follow};
+use crate::routing::shared::Hub;
+use crate::routing::watch::{Shared, Update, follow};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};

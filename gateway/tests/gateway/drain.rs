@@ -84,7 +84,7 @@ async fn readiness_waits_for_the_table_and_for_nothing_else() {
     );
     server
         .hub
-        .publish(weir_gateway::table::RouteTable::default());
+        .publish(weir_gateway::routing::table::RouteTable::default());
     assert_eq!(status(&server, "/readyz").await, 200);
 }
 
@@ -101,7 +101,7 @@ async fn metrics_name_workloads_and_never_what_clients_sent() {
         .await;
     let request = server.request(Method::GET, "/canary-path");
     Answer::read(server.send(request, "").await).await;
-    let page = weir_gateway::metrics::render(&server.hub);
+    let page = weir_gateway::telemetry::metrics::render(&server.hub);
     let line = |start: &str| {
         page.lines()
             .find(|line| line.starts_with(start))

@@ -6,11 +6,11 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use weir_gateway::convert;
-use weir_gateway::endpoints::TargetKey;
-use weir_gateway::hub::Hub;
-use weir_gateway::index::Index;
-use weir_gateway::watch::{Shared, watch_endpoints};
+use weir_gateway::routing::convert;
+use weir_gateway::routing::endpoints::TargetKey;
+use weir_gateway::routing::index::Index;
+use weir_gateway::routing::shared::Hub;
+use weir_gateway::routing::watch::{Shared, watch_endpoints};
 
 fn slice(name: &str, version: u64, endpoints: Value) -> Value {
     json!({

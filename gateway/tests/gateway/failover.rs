@@ -11,8 +11,8 @@ use weir_gateway::external::{
     ApiKey, EgressAllowed, ExternalPermit, ExternalTimeouts, ProviderInput, ProviderTerms,
     Providers, SecretRef,
 };
-use weir_gateway::index::Egress;
-use weir_gateway::table::Target;
+use weir_gateway::routing::index::Egress;
+use weir_gateway::routing::table::Target;
 
 pub fn input(endpoint: &str, ca_bundle: Option<String>, allow_private: bool) -> ProviderInput {
     ProviderInput {

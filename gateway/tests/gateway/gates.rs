@@ -4,13 +4,13 @@ use crate::failover::input;
 use rstest::rstest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use weir_gateway::choose::Location;
 use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, ProviderTerms, Providers};
-use weir_gateway::index::{
+use weir_gateway::routing::choose::Location;
+use weir_gateway::routing::index::{
     Closed, DataDemands, DecidedFor, Egress, Index, PlacementInput, Restored, TargetInput,
     TargetKind, Undecodable, WeightInput, WorkloadInput,
 };
-use weir_gateway::table::{RouteTable, Target, TrafficPolicy};
+use weir_gateway::routing::table::{RouteTable, Target, TrafficPolicy};
 use weir_terms::Breach;
 
 const UID: &str = "u";
@@ -62,7 +62,7 @@ fn workload(generation: i64, cloud: Model) -> WorkloadInput {
         egress: Egress::Allowed,
         data: DataDemands::default(),
         model: "m".into(),
-        keys: weir_gateway::table::Keys::default(),
+        keys: weir_gateway::routing::table::Keys::default(),
         targets: vec![
             TargetInput {
                 name: "local".into(),

@@ -3,15 +3,15 @@
 use proptest::prelude::*;
 use rstest::rstest;
 use std::collections::{BTreeMap, BTreeSet};
-use weir_gateway::choose::Location;
-use weir_gateway::endpoints::{SliceInput, TargetKey};
-use weir_gateway::index::{
+use weir_gateway::routing::choose::Location;
+use weir_gateway::routing::endpoints::{SliceInput, TargetKey};
+use weir_gateway::routing::index::{
     DataDemands, DecidedFor, Egress, Index, PlacementInput, TargetInput, TargetKind, Undecodable,
     WeightInput, WorkloadInput,
 };
-use weir_gateway::table::{Keys, RouteTable, TrafficPolicy};
+use weir_gateway::routing::table::{Keys, RouteTable, TrafficPolicy};
 #[cfg(feature = "cloud")]
-use weir_gateway::table::{RouteTarget, Target};
+use weir_gateway::routing::table::{RouteTarget, Target};
 
 const OURS: Egress = if cfg!(feature = "cloud") {
     Egress::Allowed

@@ -3,11 +3,11 @@
 use crate::index::{engines, slice};
 use crate::support::empty_index;
 use rstest::rstest;
-use weir_gateway::index::{
+use weir_gateway::routing::index::{
     DataDemands, DecidedFor, Egress, Index, PlacementInput, TargetInput, TargetKind, WeightInput,
     WorkloadInput,
 };
-use weir_gateway::table::{Keys, RouteTable, TrafficPolicy};
+use weir_gateway::routing::table::{Keys, RouteTable, TrafficPolicy};
 
 use crate::support::{KEY, UID};
 

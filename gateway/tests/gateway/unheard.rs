@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, advance, sleep};
 use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, Providers, watch_providers};
-use weir_gateway::hub::Hub;
-use weir_gateway::index::Index;
-use weir_gateway::watch::{Shared, watch_workloads};
+use weir_gateway::routing::index::Index;
+use weir_gateway::routing::shared::Hub;
+use weir_gateway::routing::watch::{Shared, watch_workloads};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -77,7 +77,7 @@ fn routes(hub: &Hub) -> Vec<String> {
 }
 
 fn is_told(hub: &Hub) -> bool {
-    let page = weir_gateway::metrics::render(hub);
+    let page = weir_gateway::telemetry::metrics::render(hub);
     page.contains("weir_gateway_external_closed 1\n")
 }
 

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
-use weir_gateway::hub::Hub;
-use weir_gateway::watch::{Shared, watch_workloads};
+use weir_gateway::routing::shared::Hub;
+use weir_gateway::routing::watch::{Shared, watch_workloads};
 
 type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -192,7 +192,7 @@ async fn the_last_table_stays_while_the_api_server_is_away() {
     let version = *hub.versions().borrow();
 
     let fails = || {
-        let page = weir_gateway::metrics::render(&hub);
+        let page = weir_gateway::telemetry::metrics::render(&hub);
         page.contains("weir_gateway_watch_failing{kind=\"workloads\"} 1\n")
     };
     assert!(!fails());

@@ -1,8 +1,8 @@
 //! The body of an answer: it polls the target's body when the client wants more, so that backpressure and
 //! cancellation need no task of their own.
 
-use crate::exchange::Exchange;
-use crate::relay::Relay;
+use crate::request::exchange::Exchange;
+use crate::request::relay::Relay;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;

@@ -1,6 +1,6 @@
 //! What the index is told of workloads.
 
-use crate::table::{Keys, TrafficPolicy, Uid};
+use crate::routing::table::{Keys, TrafficPolicy, Uid};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use weir_terms::Demands;

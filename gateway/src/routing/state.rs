@@ -1,12 +1,12 @@
 //! What outlives a table: counters of a workload, and the standing of its targets.
 
-use crate::breaker::{Breaker, Circuit};
-use crate::choose::Location;
-use crate::choose::Standing;
-use crate::engines::{Engines, Known};
-use crate::meter::{Counters, MinuteRing, Observation, ServedBy};
-use crate::swrr::Rotation;
-use crate::table::FailoverPolicy;
+use crate::metering::{Counters, MinuteRing, Observation, ServedBy};
+use crate::routing::choose::Location;
+use crate::routing::choose::Standing;
+use crate::routing::engines::{Engines, Known};
+use crate::routing::swrr::Rotation;
+use crate::routing::table::FailoverPolicy;
+use crate::upstream::breaker::{Breaker, Circuit};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -266,7 +266,7 @@ impl TargetState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::TrafficPolicy;
+    use crate::routing::table::TrafficPolicy;
 
     #[test]
     fn the_wait_is_what_the_engine_says_while_that_is_fresh() {

@@ -5,10 +5,10 @@ mod follow;
 
 pub use follow::{Update, follow, follow_one};
 
-use crate::convert;
-use crate::hub::Hub;
-use crate::index::{Index, Restored, Undecodable, WorkloadInput};
-use crate::state::lock;
+use crate::routing::convert;
+use crate::routing::index::{Index, Restored, Undecodable, WorkloadInput};
+use crate::routing::shared::Hub;
+use crate::routing::state::lock;
 use futures::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DeserializeGuard;

@@ -1,7 +1,7 @@
 //! Follows one kind of objects. A watch that is quiet may be well, or of a history that the API server no longer has, so
 //! it is asked besides, in a way that costs it little.
 
-use crate::hub::Hub;
+use crate::routing::shared::Hub;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kube::api::ListParams;
 use kube::runtime::watcher::{self, Event, watcher};

@@ -1,9 +1,9 @@
 //! The text of `/metrics`. Labels come from the table and from enums, never from requests, so they are bounded.
 
 use crate::PLANE;
-use crate::hub::Hub;
-use crate::meter::{Counters, Outcome, TTFT_BOUNDS_MS};
-use crate::table::Workload;
+use crate::metering::{Counters, Outcome, TTFT_BOUNDS_MS};
+use crate::routing::shared::Hub;
+use crate::routing::table::Workload;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Passes an answer on unchanged while reading what must be known of it.
 
-use crate::exchange::Output;
+use crate::request::exchange::Output;
 use bytes::{Bytes, BytesMut};
 use weir_openai::Usage;
 use weir_openai::inspect;

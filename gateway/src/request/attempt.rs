@@ -1,18 +1,18 @@
 //! One try at one target, up to the point from which no other target may take over.
 
-use crate::body::ProxyBody;
-use crate::choose::Location;
-use crate::connect::full;
-use crate::engines::Engines;
-use crate::exchange::Exchange;
 #[cfg(feature = "cloud")]
 use crate::external::Cause;
-use crate::failure::{Failure, Payload, WholeAnswer};
-use crate::headers::{ENGINE_KEY, QUEUE_WAIT, is_event_stream, towards_client};
-use crate::proxy::Gateway;
-use crate::relay::{EventRelay, Relay, WholeRelay};
-use crate::route::Operation;
-use crate::table::Target;
+use crate::request::body::ProxyBody;
+use crate::request::exchange::Exchange;
+use crate::request::failure::{Failure, Payload, WholeAnswer};
+use crate::request::handle::Gateway;
+use crate::request::headers::{ENGINE_KEY, QUEUE_WAIT, is_event_stream, towards_client};
+use crate::request::relay::{EventRelay, Relay, WholeRelay};
+use crate::request::route::Operation;
+use crate::routing::choose::Location;
+use crate::routing::engines::Engines;
+use crate::routing::table::Target;
+use crate::upstream::connect::full;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap};
 use http::uri::{Authority, Scheme};
@@ -305,7 +305,7 @@ fn unsent(error: ClientError) -> Failure {
     }
 }
 
-fn request(uri: Uri, call: &Call, body: Bytes) -> Request<crate::connect::UpstreamBody> {
+fn request(uri: Uri, call: &Call, body: Bytes) -> Request<crate::upstream::connect::UpstreamBody> {
     let mut request = Request::new(full(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;

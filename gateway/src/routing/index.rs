@@ -13,12 +13,12 @@ pub use input::{
     WeightInput, WorkloadInput,
 };
 
-use crate::choose::Location;
-use crate::endpoints::{Endpoints, TargetKey};
 #[cfg(feature = "cloud")]
 use crate::external::Providers;
-use crate::state::TargetState;
-use crate::table::{RouteTable, RouteTarget, Target, Uid, Workload};
+use crate::routing::choose::Location;
+use crate::routing::endpoints::{Endpoints, TargetKey};
+use crate::routing::state::TargetState;
+use crate::routing::table::{RouteTable, RouteTarget, Target, Uid, Workload};
 use entry::Entry;
 use named::Named;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

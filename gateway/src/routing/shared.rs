@@ -1,8 +1,8 @@
 //! What all parts of the gateway share: the table in force, wake-ups, the state of draining.
 
-use crate::engine_keys::EngineKeys;
-use crate::state::lock;
-use crate::table::{RouteTable, Uid};
+use crate::routing::engine_keys::EngineKeys;
+use crate::routing::state::lock;
+use crate::routing::table::{RouteTable, Uid};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;

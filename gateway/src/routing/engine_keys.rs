@@ -1,9 +1,9 @@
 //! The keys of this plane towards engines, and the tokens that are signed with them.
 
-use crate::hub::{Hub, unix_now};
-use crate::state::lock;
-use crate::table::Uid;
-use crate::watch::{Update, follow_one};
+use crate::routing::shared::{Hub, unix_now};
+use crate::routing::state::lock;
+use crate::routing::table::Uid;
+use crate::routing::watch::{Update, follow_one};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use k8s_openapi::api::core::v1::Secret;

@@ -1,12 +1,12 @@
 //! The routing table: what one request sees, whole and unchanging.
 
-use crate::choose::{Location, SpillPolicy};
-use crate::engines::Engines;
 #[cfg(feature = "cloud")]
 use crate::external::ExternalPermit;
-use crate::index::Closed;
-pub use crate::keys::{KeyHash, Keys};
-use crate::state::{TargetState, WorkloadState};
+use crate::routing::choose::{Location, SpillPolicy};
+use crate::routing::engines::Engines;
+use crate::routing::index::Closed;
+pub use crate::routing::keys::{KeyHash, Keys};
+use crate::routing::state::{TargetState, WorkloadState};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

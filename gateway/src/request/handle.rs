@@ -1,19 +1,19 @@
 //! One client's request from its first byte to the answer's head.
 
-use crate::answer::{self, Provenance};
-use crate::attempt::{Call, attempt};
-use crate::auth::authenticate;
-use crate::body::ProxyBody;
-use crate::choose::{Choice, Location, Reason, Standing, choose};
 use crate::config::Limits;
-use crate::connect::{LocalClient, local_client};
-use crate::exchange::Exchange;
-use crate::failure::{Failure, may_leave};
-use crate::headers::towards_target;
-use crate::hub::{Hub, WakeUp, unix_minute};
-use crate::index::Closed;
-use crate::route::{Asked, Operation, not_found, route};
-use crate::table::{RouteTarget, Target, Workload};
+use crate::request::answer::{self, Provenance};
+use crate::request::attempt::{Call, attempt};
+use crate::request::auth::authenticate;
+use crate::request::body::ProxyBody;
+use crate::request::exchange::Exchange;
+use crate::request::failure::{Failure, may_leave};
+use crate::request::headers::towards_target;
+use crate::request::route::{Asked, Operation, not_found, route};
+use crate::routing::choose::{Choice, Location, Reason, Standing, choose};
+use crate::routing::index::Closed;
+use crate::routing::shared::{Hub, WakeUp, unix_minute};
+use crate::routing::table::{RouteTarget, Target, Workload};
+use crate::upstream::connect::{LocalClient, local_client};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode, Version};

@@ -2,10 +2,10 @@
 
 #[cfg(feature = "cloud")]
 use crate::external::ProviderRow;
-use crate::hub::{Hub, WakeUp, unix_minute};
-use crate::meter::Outcome;
-use crate::state::Books;
-use crate::table::{KeyHash, RouteTable, Uid, Workload};
+use crate::metering::Outcome;
+use crate::routing::shared::{Hub, WakeUp, unix_minute};
+use crate::routing::state::Books;
+use crate::routing::table::{KeyHash, RouteTable, Uid, Workload};
 use futures::Stream;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;

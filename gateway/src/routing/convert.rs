@@ -1,12 +1,12 @@
 //! From the kinds of the API to what the index takes. The only place that knows both.
 
-use crate::choose::SpillPolicy;
-use crate::endpoints::{SliceId, SliceInput, TargetKey};
-use crate::index::{
+use crate::routing::choose::SpillPolicy;
+use crate::routing::endpoints::{SliceId, SliceInput, TargetKey};
+use crate::routing::index::{
     DataDemands, DecidedFor, Egress, PlacementInput, TargetInput, TargetKind, Undecodable,
     WeightInput, WorkloadInput,
 };
-use crate::table::{FailoverPolicy, KeyHash, Keys, TrafficPolicy};
+use crate::routing::table::{FailoverPolicy, KeyHash, Keys, TrafficPolicy};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;

@@ -1,7 +1,7 @@
 //! What is known of one workload: its present state, and what may not come back.
 
 use super::{Egress, Undecodable, WorkloadInput};
-use crate::state::WorkloadState;
+use crate::routing::state::WorkloadState;
 use std::sync::Arc;
 
 /// What is known of one UID.

@@ -1,6 +1,6 @@
 //! Counters: what the operator reads as demand, and what `/metrics` shows.
 
-use crate::choose::{Location, Reason};
+use crate::routing::choose::{Location, Reason};
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -1,0 +1,14 @@
+//! Where requests go: the cluster's objects, the table that is made of them, and the choice of a target.
+
+pub mod choose;
+pub mod convert;
+pub mod endpoints;
+pub mod engine_keys;
+pub mod engines;
+pub mod index;
+pub mod keys;
+pub mod shared;
+pub mod state;
+pub mod swrr;
+pub mod table;
+pub mod watch;

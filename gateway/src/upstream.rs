@@ -1,0 +1,4 @@
+//! What is common to all targets.
+
+pub mod breaker;
+pub mod connect;
