@@ -6,10 +6,13 @@
 
 pub mod admin;
 pub mod chat;
+pub mod clock;
 pub mod config;
 #[cfg(feature = "cloud")]
 pub mod external;
+mod lock;
 pub mod metering;
+pub mod policy;
 pub mod request;
 pub mod routing;
 pub mod server;

@@ -18,9 +18,11 @@ use weir_gateway::config::{Args, Command};
 #[cfg(feature = "cloud")]
 use weir_gateway::external::{self, ExternalTimeouts, Providers};
 use weir_gateway::request::handle::Gateway;
-use weir_gateway::routing::engine_keys::watch_engine_keys;
 use weir_gateway::routing::index::Index;
 use weir_gateway::routing::shared::Hub;
+use weir_gateway::routing::watch::engine_keys::watch_engine_keys;
+#[cfg(feature = "cloud")]
+use weir_gateway::routing::watch::providers;
 use weir_gateway::routing::watch::{self, Shared, watch_endpoints, watch_workloads};
 use weir_gateway::server::{self, ServerLimits};
 use weir_gateway::telemetry::report::{COUNTERS_EVERY, Reporter};
@@ -159,8 +161,8 @@ fn watches(
     let watching = vec![
         watch_workloads(client.clone(), Arc::clone(&shared)).boxed(),
         watch_endpoints(client.clone(), Arc::clone(&shared)).boxed(),
-        external::watch_providers(client.clone(), Arc::clone(&shared), Arc::clone(hub)).boxed(),
-        external::watch_secrets(client.clone(), namespace, shared, Arc::clone(hub)).boxed(),
+        providers::watch_providers(client.clone(), Arc::clone(&shared), Arc::clone(hub)).boxed(),
+        providers::watch_secrets(client.clone(), namespace, shared, Arc::clone(hub)).boxed(),
         external::probe_forever(followed.clone()).boxed(),
         publish.boxed(),
     ];

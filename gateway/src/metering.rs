@@ -1,6 +1,6 @@
 //! Counters: what the operator reads as demand, and what `/metrics` shows.
 
-use crate::routing::choose::{Location, Reason};
+use crate::upstream::place::{Location, Reason};
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Where requests go: the cluster's objects, the table that is made of them, and the choice of a target.
 
 pub mod choose;
+pub mod closed;
 pub mod convert;
 pub mod endpoints;
 pub mod engine_keys;

@@ -2,3 +2,4 @@
 
 pub mod breaker;
 pub mod connect;
+pub mod place;

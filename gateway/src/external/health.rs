@@ -1,8 +1,8 @@
 //! What is observed of a provider: its circuit, its time to first token, its errors.
 
 use super::cause::Cause;
-use crate::routing::shared::unix_now;
-use crate::routing::state::lock;
+use crate::clock::{unix_minute, unix_now};
+use crate::lock::lock;
 use crate::upstream::breaker::{Breaker, Circuit};
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -131,7 +131,7 @@ impl ProviderHealth {
     /// What is reported.
     pub fn report(&self, now: Instant) -> HealthReport {
         let inner = lock(&self.0);
-        let since = minute().saturating_sub(RATE_MINUTES);
+        let since = unix_minute().saturating_sub(RATE_MINUTES);
         let (requests, errors) = inner
             .minutes
             .iter()
@@ -158,7 +158,7 @@ impl Inner {
     }
 
     fn count(&mut self, failed: bool) {
-        let minute = minute();
+        let minute = unix_minute();
         if self
             .minutes
             .back()
@@ -174,10 +174,6 @@ impl Inner {
             *errors += u64::from(failed);
         }
     }
-}
-
-fn minute() -> u64 {
-    unix_now().as_secs() / 60
 }
 
 #[cfg(test)]

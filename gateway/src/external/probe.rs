@@ -1,6 +1,7 @@
 //! Asks idle providers for their models, so that their health is known before traffic needs them.
 
-use super::{Cause, ProviderHandle, ProviderRow};
+use crate::external::cause::Cause;
+use crate::external::provider::{ProviderHandle, ProviderRow};
 use crate::upstream::connect::full;
 use bytes::Bytes;
 use futures::StreamExt;

@@ -1,9 +1,9 @@
 //! Providers as they are known: declaration, key, client, health.
 
-use super::ProviderHealth;
 use super::cause::Cause;
 use super::client::{ClientError, ExternalClient, ExternalTimeouts, external_client};
-use crate::routing::index::WorkloadInput;
+use crate::external::health::ProviderHealth;
+use crate::policy::DataDemands;
 use http::Uri;
 use http::header::HeaderValue;
 use http::uri::Authority;
@@ -46,13 +46,13 @@ pub struct ProviderTerms {
 }
 
 impl ProviderTerms {
-    fn breach(&self, workload: &WorkloadInput) -> Option<Breach> {
+    fn breach(&self, namespace: &str, data: &DataDemands) -> Option<Breach> {
         let terms = Terms {
             jurisdiction: self.jurisdiction.as_deref(),
             zero_retention: Some(self.zero_retention),
-            admits_namespace: weir_terms::admits(&self.allowed_namespaces, &workload.namespace),
+            admits_namespace: weir_terms::admits(&self.allowed_namespaces, namespace),
         };
-        let breaches = weir_terms::breaches(workload.data.demands(), terms);
+        let breaches = weir_terms::breaches(data.demands(), terms);
         breaches.first().copied()
     }
 }
@@ -222,11 +222,12 @@ impl Providers {
         });
     }
 
-    /// What of the terms of a provider a workload may not accept.
-    pub fn breach(&self, provider: &str, workload: &WorkloadInput) -> Option<Breach> {
+    /// What of the terms of a provider a workload of that namespace and with these demands may not accept.
+    pub fn breach(&self, provider: &str, namespace: &str, data: &DataDemands) -> Option<Breach> {
         let declared = self.declared.get(provider).and_then(Option::as_ref);
         let all = declared.into_iter().chain(self.floors.get(provider));
-        all.filter_map(|each| each.terms.breach(workload)).next()
+        all.filter_map(|each| each.terms.breach(namespace, data))
+            .next()
     }
 
     /// Replaces the values of all Secrets.

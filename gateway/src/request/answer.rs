@@ -1,8 +1,8 @@
 //! Answers of the gateway's own: errors in OpenAI's shape, the list of models.
 
 use crate::request::body::ProxyBody;
-use crate::routing::choose::{Location, Reason};
 use crate::routing::table::Workload;
+use crate::upstream::place::{Location, Reason};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};

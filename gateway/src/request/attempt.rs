@@ -1,7 +1,7 @@
 //! One try at one target, up to the point from which no other target may take over.
 
 #[cfg(feature = "cloud")]
-use crate::external::Cause;
+use crate::external::cause::Cause;
 use crate::request::body::ProxyBody;
 use crate::request::exchange::Exchange;
 use crate::request::failure::{Failure, Payload, WholeAnswer};
@@ -9,10 +9,10 @@ use crate::request::handle::Gateway;
 use crate::request::headers::{ENGINE_KEY, QUEUE_WAIT, is_event_stream, towards_client};
 use crate::request::relay::{EventRelay, Relay, WholeRelay};
 use crate::request::route::Operation;
-use crate::routing::choose::Location;
 use crate::routing::engines::Engines;
 use crate::routing::table::Target;
 use crate::upstream::connect::full;
+use crate::upstream::place::Location;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap};
 use http::uri::{Authority, Scheme};

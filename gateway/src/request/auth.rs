@@ -1,6 +1,7 @@
 //! Whose request it is: a key names a workload, and a path may only repeat that.
 
-use crate::routing::table::{KeyHash, RouteTable, Workload};
+use crate::routing::keys::KeyHash;
+use crate::routing::table::{RouteTable, Workload};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};

@@ -1,12 +1,12 @@
 //! One request at one target, from sending to its end: whoever drops it first, it is counted once.
 
+use crate::clock::unix_minute;
 use crate::metering::{Observation, Outcome};
-use crate::routing::choose::Reason;
 use crate::routing::engines::Occupied;
-use crate::routing::shared::unix_minute;
 #[cfg(feature = "cloud")]
 use crate::routing::table::Target;
 use crate::routing::table::{RouteTarget, Workload};
+use crate::upstream::place::Reason;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_openai::Usage;

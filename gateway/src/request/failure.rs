@@ -1,9 +1,9 @@
 //! Why a try came to nothing, and whether another target may be tried then.
 
 use crate::metering::Outcome;
+use crate::policy::FailoverPolicy;
 use crate::request::body::ProxyBody;
-use crate::routing::choose::Location;
-use crate::routing::table::FailoverPolicy;
+use crate::upstream::place::Location;
 use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{Response, StatusCode};
@@ -102,7 +102,7 @@ pub fn may_leave(location: Location, failure: &Failure, policy: &FailoverPolicy)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing::table::TrafficPolicy;
+    use crate::policy::TrafficPolicy;
     use rstest::rstest;
 
     fn whole(status: u16) -> Failure {

@@ -1,5 +1,6 @@
 //! One client's request from its first byte to the answer's head.
 
+use crate::clock::unix_minute;
 use crate::config::Limits;
 use crate::request::answer::{self, Provenance};
 use crate::request::attempt::{Call, attempt};
@@ -9,11 +10,12 @@ use crate::request::exchange::Exchange;
 use crate::request::failure::{Failure, may_leave};
 use crate::request::headers::towards_target;
 use crate::request::route::{Asked, Operation, not_found, route};
-use crate::routing::choose::{Choice, Location, Reason, Standing, choose};
-use crate::routing::index::Closed;
-use crate::routing::shared::{Hub, WakeUp, unix_minute};
+use crate::routing::choose::{Choice, Standing, choose};
+use crate::routing::closed::Closed;
+use crate::routing::shared::{Hub, WakeUp};
 use crate::routing::table::{RouteTarget, Target, Workload};
 use crate::upstream::connect::{LocalClient, local_client};
+use crate::upstream::place::{Location, Reason};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode, Version};

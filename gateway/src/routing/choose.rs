@@ -1,59 +1,9 @@
 //! Which target takes a request, and which may take it over. Pure: it sees the route's targets and nothing else, so no
 //! choice can be outside the set that the placement named.
 
+use crate::policy::SpillPolicy;
+use crate::upstream::place::{Location, Reason};
 use std::time::{Duration, Instant};
-
-/// Where a target is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Location {
-    /// In this cluster.
-    Local,
-    /// At a provider.
-    External,
-}
-
-impl Location {
-    /// As the response header spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "Local",
-            Self::External => "External",
-        }
-    }
-}
-
-/// Why a request is at the target where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// The weights say so.
-    Placement,
-    /// The local queue is too long.
-    Spill,
-    /// Another target failed.
-    Failover,
-    /// The local target is starting.
-    ColdStart,
-}
-
-impl Reason {
-    /// Every reason, in the order of `self as usize`.
-    pub const ALL: [Self; 4] = [
-        Self::Placement,
-        Self::Spill,
-        Self::Failover,
-        Self::ColdStart,
-    ];
-
-    /// As the response header spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Placement => "placement",
-            Self::Spill => "spill",
-            Self::Failover => "failover",
-            Self::ColdStart => "cold-start",
-        }
-    }
-}
 
 /// What is known of a target when a request comes.
 #[derive(Clone, Copy, Debug)]
@@ -68,17 +18,6 @@ pub struct Standing {
     pub ejected: Option<Instant>,
     /// How long a request would wait before the target begins with it, if known.
     pub queue_wait: Option<Duration>,
-}
-
-/// When requests leave a local target that works.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpillPolicy {
-    /// Whether a long queue spills.
-    pub enabled: bool,
-    /// The longest wait that does not spill.
-    pub queue_wait: Duration,
-    /// Whether an external target bridges a cold start.
-    pub bridges_cold_start: bool,
 }
 
 /// What to do with a request.

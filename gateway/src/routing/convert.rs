@@ -1,12 +1,11 @@
 //! From the kinds of the API to what the index takes. The only place that knows both.
 
-use crate::routing::choose::SpillPolicy;
+use crate::policy::{DataDemands, Egress, FailoverPolicy, SpillPolicy, TrafficPolicy};
 use crate::routing::endpoints::{SliceId, SliceInput, TargetKey};
-use crate::routing::index::{
-    DataDemands, DecidedFor, Egress, PlacementInput, TargetInput, TargetKind, Undecodable,
-    WeightInput, WorkloadInput,
+use crate::routing::index::input::{
+    DecidedFor, PlacementInput, TargetInput, TargetKind, Undecodable, WeightInput, WorkloadInput,
 };
-use crate::routing::table::{FailoverPolicy, KeyHash, Keys, TrafficPolicy};
+use crate::routing::keys::{KeyHash, Keys};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;

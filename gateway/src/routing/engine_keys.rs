@@ -1,16 +1,12 @@
 //! The keys of this plane towards engines, and the tokens that are signed with them.
 
-use crate::routing::shared::{Hub, unix_now};
-use crate::routing::state::lock;
+use crate::clock::unix_now;
+use crate::lock::lock;
 use crate::routing::table::Uid;
-use crate::routing::watch::{Update, follow_one};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use weir_crds::names;
 use weir_identity::PlaneKey;
 
 /// A token is valid for this many seconds, and a new one is signed when half of them are over.
@@ -68,40 +64,6 @@ impl EngineKeys {
             .insert_entry(Signed { header, at: now });
         Some(header.get().header.clone())
     }
-}
-
-/// Follows the Secret with this plane's keys, and no other. When it goes, the last keys stay in force: engines take them as
-/// long as their certificates say.
-pub async fn watch_engine_keys(client: Client, namespace: String, plane: &str, hub: Arc<Hub>) {
-    let api: Api<Secret> = Api::namespaced(client, &namespace);
-    let name = names::engine_key_secret(plane);
-    follow_one(api, &name, "engine-keys", &hub, |update| {
-        let secrets = match update {
-            Update::Listed(secrets) => secrets,
-            Update::Applied(secret) => vec![secret],
-            Update::Deleted(_) => Vec::new(),
-        };
-        for secret in &secrets {
-            let keys = plane_keys(secret);
-            tracing::info!(secret = %name, keys = keys.len(), "keys towards engines read");
-            if !keys.is_empty() {
-                hub.engine_keys.set(keys);
-            }
-        }
-    })
-    .await;
-}
-
-/// The keys in the Secret, the current one first.
-pub fn plane_keys(secret: &Secret) -> Vec<PlaneKey> {
-    let data = secret.data.as_ref();
-    let part = |name: String| data?.get(&name).map(|bytes| bytes.0.as_slice());
-    let key = |which: &&str| {
-        let pkcs8 = part(format!("{which}.{}", names::ENGINE_KEY_DATA))?;
-        let certificate = part(format!("{which}.{}", names::ENGINE_CERTIFICATE_DATA))?;
-        PlaneKey::from_parts(pkcs8, certificate).ok()
-    };
-    names::ENGINE_KEYS.iter().filter_map(key).collect()
 }
 
 #[cfg(test)]

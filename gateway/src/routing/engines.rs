@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use crate::routing::state::lock;
+use crate::lock::lock;
 
 /// An engine that failed is the last choice for this long, and for twice as long with every further failure in a row.
 const PASSED_OVER: Duration = Duration::from_secs(1);

@@ -1,25 +1,20 @@
 //! Objects of the cluster, as they are learned, made into a routing table. No I/O: watches feed it, tables come out.
 
-mod closed;
 mod entry;
 #[cfg(feature = "cloud")]
 mod external;
-mod input;
+pub mod input;
 mod named;
 
-pub use closed::Closed;
-pub use input::{
-    DataDemands, DecidedFor, Egress, PlacementInput, TargetInput, TargetKind, Undecodable,
-    WeightInput, WorkloadInput,
-};
-
 #[cfg(feature = "cloud")]
-use crate::external::Providers;
-use crate::routing::choose::Location;
+use crate::external::provider::Providers;
+use crate::routing::closed::Closed;
 use crate::routing::endpoints::{Endpoints, TargetKey};
 use crate::routing::state::TargetState;
 use crate::routing::table::{RouteTable, RouteTarget, Target, Uid, Workload};
+use crate::upstream::place::Location;
 use entry::Entry;
+use input::{TargetKind, Undecodable, WeightInput, WorkloadInput};
 use named::Named;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -227,9 +222,16 @@ impl Index {
             TargetKind::Local if weight.decided_for.is_some() => return Err(Closed::Undecided),
             TargetKind::Local => self.local(input, &named, &state),
             #[cfg(feature = "cloud")]
-            TargetKind::External { .. } => {
-                Target::External(self.permit(entry, input, weight, &named)?)
-            }
+            TargetKind::External { .. } => Target::External(external::permit(
+                &mut self.providers,
+                self.external_closed,
+                external::Claim {
+                    entry,
+                    input,
+                    weight,
+                    named: &named,
+                },
+            )?),
             #[cfg(not(feature = "cloud"))]
             TargetKind::External { .. } => return Err(Closed::NotServed),
         };

@@ -1,14 +1,14 @@
 //! What all parts of the gateway share: the table in force, wake-ups, the state of draining.
 
+use crate::lock::lock;
 use crate::routing::engine_keys::EngineKeys;
-use crate::routing::state::lock;
 use crate::routing::table::{RouteTable, Uid};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
@@ -152,16 +152,4 @@ impl Hub {
     pub fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
     }
-}
-
-/// Time since the Unix epoch.
-pub fn unix_now() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-}
-
-/// Minutes since the Unix epoch.
-pub fn unix_minute() -> u64 {
-    unix_now().as_secs() / 60
 }

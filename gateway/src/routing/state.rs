@@ -1,16 +1,17 @@
 //! What outlives a table: counters of a workload, and the standing of its targets.
 
+use crate::lock::lock;
 use crate::metering::{Counters, MinuteRing, Observation, ServedBy};
-use crate::routing::choose::Location;
+use crate::policy::FailoverPolicy;
 use crate::routing::choose::Standing;
 use crate::routing::engines::{Engines, Known};
 use crate::routing::swrr::Rotation;
-use crate::routing::table::FailoverPolicy;
 use crate::upstream::breaker::{Breaker, Circuit};
+use crate::upstream::place::Location;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Steps whose counters are kept for each target; the operator has read older ones long ago.
@@ -19,10 +20,6 @@ const STEPS_KEPT: usize = 16;
 const HINT_LIFE: Duration = Duration::from_secs(5);
 /// A target that has not answered yet is tried again after this time.
 const STARTING_EJECTION: Duration = Duration::from_secs(1);
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Counters and rotation of one workload, by UID.
 #[derive(Debug, Default)]
@@ -266,7 +263,7 @@ impl TargetState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing::table::TrafficPolicy;
+    use crate::policy::TrafficPolicy;
 
     #[test]
     fn the_wait_is_what_the_engine_says_while_that_is_fresh() {

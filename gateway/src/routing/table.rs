@@ -1,15 +1,15 @@
 //! The routing table: what one request sees, whole and unchanging.
 
 #[cfg(feature = "cloud")]
-use crate::external::ExternalPermit;
-use crate::routing::choose::{Location, SpillPolicy};
+use crate::external::permit::ExternalPermit;
+use crate::policy::TrafficPolicy;
+use crate::routing::closed::Closed;
 use crate::routing::engines::Engines;
-use crate::routing::index::Closed;
 pub use crate::routing::keys::{KeyHash, Keys};
 use crate::routing::state::{TargetState, WorkloadState};
+use crate::upstream::place::Location;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// UID of a workload.
 pub type Uid = Arc<str>;
@@ -131,52 +131,6 @@ impl Target {
             Self::Local(_) => Location::Local,
             #[cfg(feature = "cloud")]
             Self::External(_) => Location::External,
-        }
-    }
-}
-
-/// When requests leave a target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrafficPolicy {
-    /// Spill and cold start.
-    pub spill: SpillPolicy,
-    /// What counts as a reason to try another target.
-    pub failover: FailoverPolicy,
-}
-
-/// What counts as a reason to try another target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailoverPolicy {
-    /// No connection, or one that was lost before the first byte.
-    pub on_connect: bool,
-    /// No first byte in time.
-    pub on_timeout: bool,
-    /// 429.
-    pub on_too_many_requests: bool,
-    /// 5xx.
-    pub on_server_error: bool,
-    /// Failures in a row that eject a target.
-    pub consecutive_failures: u32,
-    /// For how long.
-    pub eject_for: Duration,
-}
-
-impl Default for TrafficPolicy {
-    fn default() -> Self {
-        Self {
-            spill: SpillPolicy {
-                enabled: false,
-                queue_wait: Duration::from_millis(500),
-                bridges_cold_start: true,
-            },
-            failover: FailoverPolicy {
-                on_connect: true,
-                on_timeout: true,
-                on_too_many_requests: true,
-                on_server_error: true,
-                consecutive_failures: 3,
-                eject_for: Duration::from_secs(30),
-            },
         }
     }
 }

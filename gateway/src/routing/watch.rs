@@ -1,14 +1,17 @@
 //! Follows the cluster's objects and keeps the routing table up to date. When the API server is away, the last good
 //! table stays in force; after a stated time without the targets at providers.
 
-mod follow;
+pub mod engine_keys;
+pub mod follow;
+#[cfg(feature = "cloud")]
+pub mod providers;
 
-pub use follow::{Update, follow, follow_one};
-
+use crate::lock::lock;
 use crate::routing::convert;
-use crate::routing::index::{Index, Restored, Undecodable, WorkloadInput};
+use crate::routing::index::input::{Undecodable, WorkloadInput};
+use crate::routing::index::{Index, Restored};
 use crate::routing::shared::Hub;
-use crate::routing::state::lock;
+use crate::routing::watch::follow::{Update, follow};
 use futures::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DeserializeGuard;

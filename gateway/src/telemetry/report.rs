@@ -1,11 +1,13 @@
 //! The gRPC service that the operator reads: first everything, then what has changed.
 
+use crate::clock::unix_minute;
 #[cfg(feature = "cloud")]
-use crate::external::ProviderRow;
+use crate::external::provider::ProviderRow;
 use crate::metering::Outcome;
-use crate::routing::shared::{Hub, WakeUp, unix_minute};
+use crate::routing::keys::KeyHash;
+use crate::routing::shared::{Hub, WakeUp};
 use crate::routing::state::Books;
-use crate::routing::table::{KeyHash, RouteTable, Uid, Workload};
+use crate::routing::table::{RouteTable, Uid, Workload};
 use futures::Stream;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
@@ -269,7 +271,7 @@ fn minutes<'a>(
 
 #[cfg(feature = "cloud")]
 fn provider_state(row: &ProviderRow) -> weir_proto::ProviderState {
-    use crate::external::CircuitState;
+    use crate::external::health::CircuitState;
     let report = row.health.report(std::time::Instant::now());
     let circuit = match report.circuit {
         None => weir_proto::Circuit::Unspecified,

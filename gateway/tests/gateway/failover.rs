@@ -11,7 +11,7 @@ use weir_gateway::external::{
     ApiKey, EgressAllowed, ExternalPermit, ExternalTimeouts, ProviderInput, ProviderTerms,
     Providers, SecretRef,
 };
-use weir_gateway::routing::index::Egress;
+use weir_gateway::policy::Egress;
 use weir_gateway::routing::table::Target;
 
 pub fn input(endpoint: &str, ca_bundle: Option<String>, allow_private: bool) -> ProviderInput {

@@ -5,12 +5,14 @@ use rstest::rstest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, ProviderTerms, Providers};
-use weir_gateway::routing::choose::Location;
-use weir_gateway::routing::index::{
-    Closed, DataDemands, DecidedFor, Egress, Index, PlacementInput, Restored, TargetInput,
-    TargetKind, Undecodable, WeightInput, WorkloadInput,
+use weir_gateway::policy::{DataDemands, Egress, TrafficPolicy};
+use weir_gateway::routing::closed::Closed;
+use weir_gateway::routing::index::input::{
+    DecidedFor, PlacementInput, TargetInput, TargetKind, Undecodable, WeightInput, WorkloadInput,
 };
-use weir_gateway::routing::table::{RouteTable, Target, TrafficPolicy};
+use weir_gateway::routing::index::{Index, Restored};
+use weir_gateway::routing::table::{RouteTable, Target};
+use weir_gateway::upstream::place::Location;
 use weir_terms::Breach;
 
 const UID: &str = "u";
@@ -62,7 +64,7 @@ fn workload(generation: i64, cloud: Model) -> WorkloadInput {
         egress: Egress::Allowed,
         data: DataDemands::default(),
         model: "m".into(),
-        keys: weir_gateway::routing::table::Keys::default(),
+        keys: weir_gateway::routing::keys::Keys::default(),
         targets: vec![
             TargetInput {
                 name: "local".into(),

@@ -1,15 +1,15 @@
 //! Models that stand in at a target of the spec, from the object to what a provider sees.
 
 use crate::index::{engines, slice};
-use crate::support::empty_index;
+use crate::support::{KEY, UID, empty_index};
 use rstest::rstest;
-use weir_gateway::routing::index::{
-    DataDemands, DecidedFor, Egress, Index, PlacementInput, TargetInput, TargetKind, WeightInput,
-    WorkloadInput,
+use weir_gateway::policy::{DataDemands, Egress, TrafficPolicy};
+use weir_gateway::routing::index::Index;
+use weir_gateway::routing::index::input::{
+    DecidedFor, PlacementInput, TargetInput, TargetKind, WeightInput, WorkloadInput,
 };
-use weir_gateway::routing::table::{Keys, RouteTable, TrafficPolicy};
-
-use crate::support::{KEY, UID};
+use weir_gateway::routing::keys::Keys;
+use weir_gateway::routing::table::RouteTable;
 
 fn workload(egress: Egress, targets: Vec<TargetInput>, weights: &[(&str, u32)]) -> WorkloadInput {
     use sha2::{Digest, Sha256};

@@ -14,13 +14,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use weir_gateway::config::Limits;
+use weir_gateway::policy::TrafficPolicy;
 use weir_gateway::request::handle::Gateway;
 use weir_gateway::routing::index::Index;
+use weir_gateway::routing::keys::Keys;
 use weir_gateway::routing::shared::Hub;
 use weir_gateway::routing::state::WorkloadState;
-use weir_gateway::routing::table::{
-    Keys, RouteTable, RouteTarget, Target, TrafficPolicy, Workload,
-};
+use weir_gateway::routing::table::{RouteTable, RouteTarget, Target, Workload};
 use weir_gateway::server::{Drained, ServerLimits, serve};
 
 pub use crate::upstream::{Step, Upstream, chunk, end, event, ok, stream, stream_head, whole};

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, advance, sleep};
-use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, Providers, watch_providers};
+use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, Providers};
 use weir_gateway::routing::index::Index;
 use weir_gateway::routing::shared::Hub;
+use weir_gateway::routing::watch::providers::watch_providers;
 use weir_gateway::routing::watch::{Shared, watch_workloads};
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! What is known of one workload: its present state, and what may not come back.
 
-use super::{Egress, Undecodable, WorkloadInput};
+use crate::policy::Egress;
+use crate::routing::index::input::{Undecodable, WorkloadInput};
 use crate::routing::state::WorkloadState;
 use std::sync::Arc;
 

@@ -2,46 +2,59 @@
 //! provider's terms are is compared again here, so that tightening either side acts at once, also without an operator.
 
 use super::entry::Entry;
+use super::input::{DecidedFor, WeightInput, WorkloadInput};
 use super::named::Named;
-use super::{Closed, DecidedFor, Index, WeightInput, WorkloadInput};
-use crate::external::{EgressAllowed, ExternalPermit};
+use crate::external::permit::{EgressAllowed, ExternalPermit};
+use crate::external::provider::Providers;
+use crate::routing::closed::Closed;
 use std::sync::Arc;
 
-impl Index {
-    pub(super) fn permit(
-        &mut self,
-        entry: &Entry,
-        input: &WorkloadInput,
-        weight: &WeightInput,
-        named: &Named<'_>,
-    ) -> Result<ExternalPermit, Closed> {
-        let wanted = named.external().ok_or(Closed::NotServed)?;
-        let proof = EgressAllowed::prove(input.egress).ok_or(Closed::NotServed)?;
-        if self.external_closed {
-            return Err(Closed::Unheard);
-        }
-        if !was_decided_for(input, weight, &wanted) {
-            return Err(Closed::Undecided);
-        }
-        if !floor_allows(entry, named.name, &wanted) {
-            return Err(Closed::ByNewerSpec);
-        }
-        let newest = entry.floor.as_ref().and_then(|floor| floor.input.as_ref());
-        for spec in std::iter::once(input).chain(newest) {
-            let breach = self.providers.breach(&wanted.provider, spec);
-            breach.map_or(Ok(()), |breach| Err(Closed::Terms(breach)))?;
-        }
-        if named.substitute.is_some() && !self.providers.offers(&wanted.provider, &wanted.model) {
-            return Err(Closed::Unusable);
-        }
-        let handle = self.providers.resolve(&wanted.provider);
-        let handle = handle.ok_or(Closed::Unusable)?;
-        Ok(ExternalPermit::new(
-            proof,
-            handle,
-            Arc::clone(&wanted.model),
-        ))
+/// What asks for a route: a weight of a workload, and what it names.
+pub(super) struct Claim<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) input: &'a WorkloadInput,
+    pub(super) weight: &'a WeightInput,
+    pub(super) named: &'a Named<'a>,
+}
+
+/// The permit, or why there is none. `unheard` closes every target at a provider.
+pub(super) fn permit(
+    providers: &mut Providers,
+    unheard: bool,
+    claim: Claim<'_>,
+) -> Result<ExternalPermit, Closed> {
+    let Claim {
+        entry,
+        input,
+        weight,
+        named,
+    } = claim;
+    let wanted = named.external().ok_or(Closed::NotServed)?;
+    let proof = EgressAllowed::prove(input.egress).ok_or(Closed::NotServed)?;
+    if unheard {
+        return Err(Closed::Unheard);
     }
+    if !was_decided_for(input, weight, &wanted) {
+        return Err(Closed::Undecided);
+    }
+    if !floor_allows(entry, named.name, &wanted) {
+        return Err(Closed::ByNewerSpec);
+    }
+    let newest = entry.floor.as_ref().and_then(|floor| floor.input.as_ref());
+    for spec in std::iter::once(input).chain(newest) {
+        let breach = providers.breach(&wanted.provider, &spec.namespace, &spec.data);
+        breach.map_or(Ok(()), |breach| Err(Closed::Terms(breach)))?;
+    }
+    if named.substitute.is_some() && !providers.offers(&wanted.provider, &wanted.model) {
+        return Err(Closed::Unusable);
+    }
+    let handle = providers.resolve(&wanted.provider);
+    let handle = handle.ok_or(Closed::Unusable)?;
+    Ok(ExternalPermit::new(
+        proof,
+        handle,
+        Arc::clone(&wanted.model),
+    ))
 }
 
 /// The placement says what it was decided for. Where an operator of an earlier release wrote it, it was decided for the

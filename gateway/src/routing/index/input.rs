@@ -1,25 +1,11 @@
 //! What the index is told of workloads.
 
-use crate::routing::table::{Keys, TrafficPolicy, Uid};
-use std::collections::BTreeSet;
+use crate::policy::DataDemands;
+use crate::policy::Egress;
+use crate::policy::TrafficPolicy;
+use crate::routing::keys::Keys;
+use crate::routing::table::Uid;
 use std::sync::Arc;
-use weir_terms::Demands;
-
-/// Whether a workload's data may leave the cluster; fixed for its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Egress {
-    /// It may not.
-    Forbidden,
-    /// It may.
-    Allowed,
-}
-
-impl Egress {
-    /// Whether this build serves such workloads.
-    pub fn is_of_this_plane(self) -> bool {
-        (self == Self::Allowed) == cfg!(feature = "cloud")
-    }
-}
 
 /// A workload as the API server has it.
 #[derive(Clone, Debug)]
@@ -50,25 +36,6 @@ pub struct WorkloadInput {
     pub placement: Option<PlacementInput>,
     /// When requests leave a target.
     pub traffic: TrafficPolicy,
-}
-
-/// What a workload demands of providers that get its data.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DataDemands {
-    /// Jurisdictions that they may be in; empty means any.
-    pub allowed_jurisdictions: BTreeSet<String>,
-    /// Whether they must keep nothing.
-    pub require_zero_retention: bool,
-}
-
-impl DataDemands {
-    /// As they are compared with a provider's terms.
-    pub fn demands(&self) -> Demands<'_> {
-        Demands {
-            allowed_jurisdictions: &self.allowed_jurisdictions,
-            require_zero_retention: self.require_zero_retention,
-        }
-    }
 }
 
 /// A target of the spec.

@@ -3,8 +3,8 @@
 use weir_crds::names;
 
 #[cfg(feature = "cloud")]
-use super::{DecidedFor, TargetKind};
-use super::{TargetInput, WorkloadInput};
+use crate::routing::index::input::{DecidedFor, TargetKind};
+use crate::routing::index::input::{TargetInput, WorkloadInput};
 
 /// What a weight names.
 pub(super) struct Named<'a> {

@@ -1,8 +1,10 @@
 //! Follows the providers and their keys.
 
-use super::{ApiKey, ProviderInput, ProviderTerms, SecretRef};
+use crate::external::convert::{provider_input, secret_values};
+use crate::external::provider::{ApiKey, ProviderInput};
 use crate::routing::shared::Hub;
-use crate::routing::watch::{Shared, Update, follow};
+use crate::routing::watch::Shared;
+use crate::routing::watch::follow::{Update, follow};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};
@@ -43,33 +45,6 @@ pub async fn watch_providers(client: Client, shared: Arc<Shared>, hub: Arc<Hub>)
     .await;
 }
 
-/// What a provider's object declares.
-pub fn provider_input(provider: &InferenceProvider) -> Option<ProviderInput> {
-    let spec = &provider.spec;
-    Some(ProviderInput {
-        name: provider.metadata.name.as_deref()?.into(),
-        endpoint: spec.endpoint.clone(),
-        secret: spec.auth.as_ref().map(|auth| SecretRef {
-            name: auth.secret_ref.name.clone(),
-            key: auth.secret_ref.key.clone(),
-        }),
-        ca_bundle: spec.ca_bundle.clone(),
-        allow_private: spec.allow_private_addresses,
-        models: spec
-            .models
-            .iter()
-            .map(|model| model.name.as_str().into())
-            .collect(),
-        uid: provider.metadata.uid.clone().unwrap_or_default(),
-        generation: provider.metadata.generation.unwrap_or_default(),
-        terms: ProviderTerms {
-            jurisdiction: spec.jurisdiction.clone(),
-            zero_retention: spec.zero_retention,
-            allowed_namespaces: spec.allowed_namespaces.clone(),
-        },
-    })
-}
-
 /// Follows the Secrets of the namespace for provider keys, and of no other.
 pub async fn watch_secrets(client: Client, namespace: String, shared: Arc<Shared>, hub: Arc<Hub>) {
     let api: Api<Secret> = Api::namespaced(client, &namespace);
@@ -101,14 +76,4 @@ pub async fn watch_secrets(client: Client, namespace: String, shared: Arc<Shared
         }
     })
     .await;
-}
-
-/// The values of a Secret that can be keys.
-pub fn secret_values(secret: &Secret) -> BTreeMap<String, Option<ApiKey>> {
-    secret
-        .data
-        .iter()
-        .flatten()
-        .map(|(name, value)| (name.clone(), ApiKey::new(&value.0)))
-        .collect()
 }
