@@ -1,5 +1,6 @@
 //! What is common to all targets.
 
 pub mod breaker;
+pub mod call;
 pub mod connect;
 pub mod place;

@@ -1,6 +1,7 @@
 //! Answers of the gateway's own: errors in OpenAI's shape, the list of models.
 
 use crate::request::body::ProxyBody;
+use crate::request::failure::WholeAnswer;
 use crate::routing::table::Workload;
 use crate::upstream::place::{Location, Reason};
 use bytes::Bytes;
@@ -50,6 +51,14 @@ pub fn error(error: &ApiError, retry_after: Option<Duration>) -> Response<ProxyB
             seconds(retry_after.unwrap_or(Duration::from_secs(1))),
         );
     }
+    response
+}
+
+/// A target's answer that says that it cannot serve, as the client gets it.
+pub fn passed_on(answer: WholeAnswer) -> Response<ProxyBody> {
+    let mut response = Response::new(ProxyBody::whole(answer.body.0));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
     response
 }
 

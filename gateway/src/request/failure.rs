@@ -2,11 +2,10 @@
 
 use crate::metering::Outcome;
 use crate::policy::FailoverPolicy;
-use crate::request::body::ProxyBody;
 use crate::upstream::place::Location;
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::HeaderMap;
-use http::{Response, StatusCode};
 
 /// Why a try came to nothing.
 #[derive(Debug)]
@@ -34,16 +33,6 @@ pub struct WholeAnswer {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Payload,
-}
-
-impl WholeAnswer {
-    /// The answer towards the client.
-    pub fn into_response(self) -> Response<ProxyBody> {
-        let mut response = Response::new(ProxyBody::whole(self.body.0));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
-        response
-    }
 }
 
 /// Bytes of a request or an answer, which no log may show.

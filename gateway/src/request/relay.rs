@@ -6,6 +6,10 @@ use weir_openai::Usage;
 use weir_openai::inspect;
 use weir_openai::sse::Decoder;
 
+/// Bytes of a stream that are held at most while no content has come.
+const HELD_EVENTS: usize = 64 * 1024;
+/// Bytes of a document that are held, so that a break in it can still be answered properly.
+const HELD_WHOLE: usize = 256 * 1024;
 /// Bytes at the end of a long whole answer in which its usage is looked for.
 const TAIL: usize = 8 * 1024;
 
@@ -43,6 +47,14 @@ impl Relay {
                 relay.find_usage();
                 (Bytes::new(), true)
             }
+        }
+    }
+
+    /// Bytes that are held at most before the answer is passed on.
+    pub fn max_held(&self) -> usize {
+        match self {
+            Self::Events(_) => HELD_EVENTS,
+            Self::Whole(_) => HELD_WHOLE,
         }
     }
 
@@ -178,7 +190,7 @@ impl WholeRelay {
     fn push(&mut self, bytes: Bytes) -> Bytes {
         self.length += bytes.len() as u64;
         self.tail.extend_from_slice(&bytes);
-        if self.tail.len() > 2 * TAIL.max(super::attempt::HELD_WHOLE) {
+        if self.tail.len() > 2 * TAIL.max(HELD_WHOLE) {
             let cut = self.tail.len() - TAIL;
             let _ = self.tail.split_to(cut);
             self.whole = false;

@@ -1,34 +1,8 @@
 //! What a method and a path ask for.
 
+use crate::upstream::call::Operation;
 use http::Method;
 use weir_openai::{ApiError, ErrorCode};
-
-/// An operation that is passed on to a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Chat.
-    ChatCompletions,
-    /// Text completion.
-    Completions,
-    /// Embeddings.
-    Embeddings,
-}
-
-impl Operation {
-    /// The path below the base URL.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "/chat/completions",
-            Self::Completions => "/completions",
-            Self::Embeddings => "/embeddings",
-        }
-    }
-
-    /// Whether answers may be streams.
-    pub fn streams(self) -> bool {
-        !matches!(self, Self::Embeddings)
-    }
-}
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

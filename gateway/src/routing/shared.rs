@@ -38,7 +38,7 @@ pub struct Hub {
     wake_ups: broadcast::Sender<WakeUp>,
     draining: watch::Sender<bool>,
     /// What opens engines.
-    pub engine_keys: EngineKeys,
+    pub engine_keys: Arc<EngineKeys>,
     /// Names this run of the gateway.
     pub boot_id: String,
 }
@@ -54,7 +54,7 @@ impl Default for Hub {
             refusals: Mutex::default(),
             wake_ups: broadcast::Sender::new(WAKE_UPS_KEPT),
             draining: watch::Sender::new(false),
-            engine_keys: EngineKeys::default(),
+            engine_keys: Arc::default(),
             boot_id: format!(
                 "{:016x}{:016x}",
                 rand::random::<u64>(),
