@@ -1,5 +1,6 @@
 //! What is common to all targets.
 
+pub(crate) mod answer_format;
 pub mod breaker;
 pub mod call;
 pub mod connect;

@@ -1,6 +1,7 @@
 //! From the kinds of the API to what is known of providers. The only place here that knows both.
 
-use crate::external::provider::{ApiKey, ProviderInput, ProviderTerms, SecretRef};
+use crate::external::api_key::ApiKey;
+use crate::external::provider::{ProviderInput, ProviderTerms, SecretRef};
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::BTreeMap;
 use weir_crds::InferenceProvider;
@@ -11,6 +12,7 @@ pub fn provider_input(provider: &InferenceProvider) -> Option<ProviderInput> {
     Some(ProviderInput {
         name: provider.metadata.name.as_deref()?.into(),
         endpoint: spec.endpoint.clone(),
+        format: spec.format,
         secret: spec.auth.as_ref().map(|auth| SecretRef {
             name: auth.secret_ref.name.clone(),
             key: auth.secret_ref.key.clone(),

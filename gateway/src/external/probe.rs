@@ -1,12 +1,11 @@
-//! Asks idle providers for their models, so that their health is known before traffic needs them.
+//! Asks idle providers for what costs nothing, so that their health is known before traffic needs them.
 
 use crate::external::cause::Cause;
 use crate::external::provider::{ProviderHandle, ProviderRow};
-use crate::upstream::connect::full;
+use crate::upstream::connect::{UpstreamBody, full};
 use bytes::Bytes;
 use futures::StreamExt;
-use http::header::AUTHORIZATION;
-use http::{Method, Request, Uri};
+use http::{Method, Request};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -18,7 +17,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// Providers that are asked at a time: one that hangs delays no other.
 const AT_ONCE: usize = 16;
 
-/// Probes the providers of the latest rows for ever. `GET /models` costs nothing and carries no payload.
+/// Probes the providers of the latest rows for ever.
 pub async fn probe_forever(rows: watch::Receiver<Arc<Vec<ProviderRow>>>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -35,7 +34,7 @@ pub async fn probe_forever(rows: watch::Receiver<Arc<Vec<ProviderRow>>>) {
 }
 
 async fn probe(handle: &ProviderHandle) {
-    let Some(request) = models_request(handle) else {
+    let Some(request) = probe_request(handle) else {
         return;
     };
     let health = &handle.health;
@@ -53,22 +52,10 @@ async fn probe(handle: &ProviderHandle) {
     }
 }
 
-fn models_request(
-    handle: &ProviderHandle,
-) -> Option<Request<crate::upstream::connect::UpstreamBody>> {
-    let uri = Uri::builder()
-        .scheme("https")
-        .authority(handle.authority.clone())
-        .path_and_query(format!("{}/models", handle.base_path))
-        .build()
-        .ok()?;
-    let mut request = Request::builder()
-        .method(Method::GET)
-        .uri(uri)
-        .body(full(Bytes::new()))
-        .ok()?;
-    if let Some(key) = &handle.key {
-        request.headers_mut().insert(AUTHORIZATION, key.header());
-    }
+fn probe_request(handle: &ProviderHandle) -> Option<Request<UpstreamBody>> {
+    let mut request = Request::new(full(Bytes::new()));
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = handle.uri(handle.format.probe_path())?;
+    handle.authorize(request.headers_mut());
     Some(request)
 }

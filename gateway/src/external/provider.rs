@@ -2,13 +2,16 @@
 
 use super::cause::Cause;
 use super::client::{ClientError, ExternalClient, ExternalTimeouts, external_client};
+use crate::external::api_key::ApiKey;
+use crate::external::format::{self, Format};
 use crate::external::health::ProviderHealth;
 use crate::policy::DataDemands;
 use http::Uri;
-use http::header::HeaderValue;
+use http::header::HeaderMap;
 use http::uri::Authority;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use weir_crds::provider::ProviderFormat;
 use weir_terms::{Breach, Terms};
 
 /// A provider as its object declares it.
@@ -18,6 +21,8 @@ pub struct ProviderInput {
     pub name: Arc<str>,
     /// Base URL.
     pub endpoint: String,
+    /// The format of its API.
+    pub format: ProviderFormat,
     /// Where the key is; without one none is sent.
     pub secret: Option<SecretRef>,
     /// Authorities to trust instead of the public ones.
@@ -66,34 +71,6 @@ pub struct SecretRef {
     pub key: String,
 }
 
-/// A provider's API key, as the header that carries it. Neither form of printing shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(HeaderValue);
-
-impl ApiKey {
-    /// A key that can stand in a header.
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        let text = bytes.trim_ascii();
-        if text.is_empty() {
-            return None;
-        }
-        let mut header = HeaderValue::from_bytes(&[b"Bearer ", text].concat()).ok()?;
-        header.set_sensitive(true);
-        Some(Self(header))
-    }
-
-    /// The value of `authorization`.
-    pub fn header(&self) -> HeaderValue {
-        self.0.clone()
-    }
-}
-
-impl std::fmt::Debug for ApiKey {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("ApiKey { redacted }")
-    }
-}
-
 /// A provider that requests can be sent to.
 pub struct ProviderHandle {
     /// Name of the object.
@@ -102,6 +79,8 @@ pub struct ProviderHandle {
     pub authority: Authority,
     /// Path of the base URL, without a slash at its end.
     pub base_path: String,
+    /// What its format means.
+    pub(crate) format: &'static dyn Format,
     /// The key, where one is declared.
     pub key: Option<ApiKey>,
     /// The client.
@@ -111,6 +90,23 @@ pub struct ProviderHandle {
 }
 
 impl ProviderHandle {
+    /// The URL of a path below its base URL; `None` when that makes none.
+    pub fn uri(&self, path: &str) -> Option<Uri> {
+        Uri::builder()
+            .scheme("https")
+            .authority(self.authority.clone())
+            .path_and_query(format!("{}{path}", self.base_path))
+            .build()
+            .ok()
+    }
+
+    /// Puts the key on a request, where one is declared.
+    pub fn authorize(&self, headers: &mut HeaderMap) {
+        if let Some(key) = &self.key {
+            self.format.authorize(key, headers);
+        }
+    }
+
     /// Notes why it does not answer, and tells it when that is news.
     pub fn blame(&self, cause: &Cause) {
         if self.health.blame(cause) {
@@ -296,6 +292,7 @@ impl Providers {
             name: Arc::clone(&name),
             authority,
             base_path,
+            format: format::of(input.format),
             key,
             client,
             health,

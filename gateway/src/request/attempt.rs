@@ -6,10 +6,10 @@ use crate::request::exchange::Exchange;
 use crate::request::failure::{Failure, Payload, WholeAnswer};
 use crate::request::headers::{QUEUE_WAIT, is_event_stream, towards_client};
 use crate::request::relay::{EventRelay, Relay, WholeRelay};
-use crate::request::send::send;
+use crate::request::send::{answer_format, send};
 use crate::request::upstreams::Upstreams;
+use crate::upstream::answer_format::Verdict;
 use crate::upstream::call::Call;
-use crate::upstream::place::Location;
 use http::Response;
 use http::header::HeaderMap;
 use std::time::Duration;
@@ -51,13 +51,13 @@ async fn answer(
     };
     let (parts, body) = response.into_parts();
     hint(exchange, &parts.headers);
-    let location = exchange.target().target.location();
+    let format = answer_format(exchange);
     let head = Head {
         status: parts.status,
         headers: towards_client(&parts.headers),
     };
-    match parts.status.as_u16() {
-        429 | 500..=599 => {
+    match format.verdict(parts.status) {
+        Verdict::CannotServe => {
             let whole = timeout_at(deadline, collect(body))
                 .await
                 .map_err(|_| Failure::Timeout)??;
@@ -67,20 +67,18 @@ async fn answer(
                 body: Payload(whole),
             }))
         }
-        // Its message may quote the key.
-        401 | 403 if location == Location::External => Err(Failure::Credentials),
-        // An engine that does not take the gateway's key; the client's was taken already.
-        401 => Err(Failure::Credentials),
-        200..=299 if is_event_stream(&parts.headers) => {
-            let relay = Relay::Events(EventRelay::new(!call.head.wants_usage));
+        Verdict::KeyRefused => Err(Failure::Credentials),
+        Verdict::Answer if parts.status.is_success() && is_event_stream(&parts.headers) => {
+            let relay = Relay::Events(EventRelay::new(format, !call.head.wants_usage));
             let mut committed = commit(head, relay, body, deadline).await?;
             committed.ttft = Some(exchange.elapsed());
             Ok(committed)
         }
-        200..=299 | 400..=499 => {
-            commit(head, Relay::Whole(WholeRelay::new()), body, deadline).await
+        Verdict::Answer => {
+            let relay = Relay::Whole(WholeRelay::new(format));
+            commit(head, relay, body, deadline).await
         }
-        _ => Err(Failure::Broken),
+        Verdict::NoAnswer => Err(Failure::Broken),
     }
 }
 

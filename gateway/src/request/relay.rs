@@ -1,9 +1,9 @@
 //! Passes an answer on unchanged while reading what must be known of it.
 
 use crate::request::exchange::Output;
+use crate::upstream::answer_format::AnswerFormat;
 use bytes::{Bytes, BytesMut};
 use weir_openai::Usage;
-use weir_openai::inspect;
 use weir_openai::sse::Decoder;
 
 /// Bytes of a stream that are held at most while no content has come.
@@ -77,6 +77,7 @@ impl Relay {
 
 /// Reads a stream of events. Whole events are passed on as they came, so that a break always falls between two.
 pub struct EventRelay {
+    format: &'static dyn AnswerFormat,
     decoder: Decoder,
     strip_usage: bool,
     /// An event was too long to be read: bytes pass unread from then on.
@@ -88,8 +89,9 @@ pub struct EventRelay {
 
 impl EventRelay {
     /// `strip_usage` leaves the usage chunk out, for a client that did not ask for it.
-    pub fn new(strip_usage: bool) -> Self {
+    pub(crate) fn new(format: &'static dyn AnswerFormat, strip_usage: bool) -> Self {
         Self {
+            format,
             decoder: Decoder::default(),
             strip_usage,
             blind: false,
@@ -124,20 +126,14 @@ impl EventRelay {
                     break;
                 }
             };
-            if event.is_done() {
-                self.ended = true;
-                // An answer without any content is still an answer once it is complete.
-                seen.content = true;
-            } else if let Some(data) = &event.data {
-                let facts = inspect::chunk(data);
-                seen.content |= facts.content;
-                seen.error |= facts.error;
-                self.ended |= facts.finished || facts.error;
-                self.pieces += facts.pieces;
-                self.usage = facts.usage.or(self.usage.take());
-                if facts.usage_only && self.strip_usage {
-                    continue;
-                }
+            let facts = self.format.event(&event);
+            seen.content |= facts.content;
+            seen.error |= facts.error;
+            self.ended |= facts.finished || facts.error;
+            self.pieces += facts.pieces;
+            self.usage = facts.usage.or(self.usage.take());
+            if facts.usage_only && self.strip_usage {
+                continue;
             }
             pass(event.raw, &mut first, &mut more);
         }
@@ -170,8 +166,8 @@ fn pass(raw: Bytes, first: &mut Option<Bytes>, more: &mut BytesMut) {
 }
 
 /// Reads one document.
-#[derive(Default)]
 pub struct WholeRelay {
+    format: &'static dyn AnswerFormat,
     tail: BytesMut,
     length: u64,
     whole: bool,
@@ -180,10 +176,13 @@ pub struct WholeRelay {
 
 impl WholeRelay {
     /// Nothing seen yet.
-    pub fn new() -> Self {
+    pub(crate) fn new(format: &'static dyn AnswerFormat) -> Self {
         Self {
+            format,
+            tail: BytesMut::new(),
+            length: 0,
             whole: true,
-            ..Self::default()
+            usage: None,
         }
     }
 
@@ -200,29 +199,18 @@ impl WholeRelay {
 
     fn find_usage(&mut self) {
         self.usage = if self.whole {
-            inspect::body_usage(&self.tail)
+            self.format.usage(&self.tail)
         } else {
-            usage_in_tail(&self.tail)
+            self.format.usage_in_tail(&self.tail)
         };
         self.tail = BytesMut::new();
     }
 }
 
-/// The value of the last `"usage"` in the end of a document.
-fn usage_in_tail(tail: &[u8]) -> Option<Usage> {
-    let at = memchr::memmem::rfind(tail, b"\"usage\"")?;
-    let value = tail[at + b"\"usage\"".len()..]
-        .trim_ascii_start()
-        .strip_prefix(b":")?;
-    serde_json::Deserializer::from_slice(value)
-        .into_iter::<Usage>()
-        .next()?
-        .ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::answer_format::EngineAnswers;
     use proptest::prelude::*;
 
     const STREAM: &str = concat!(
@@ -235,7 +223,7 @@ mod tests {
     );
 
     fn relay_in_pieces(strip: bool, cuts: &[usize]) -> (String, Relay, bool) {
-        let mut relay = Relay::Events(EventRelay::new(strip));
+        let mut relay = Relay::Events(EventRelay::new(&EngineAnswers, strip));
         let mut out = Vec::new();
         let mut start = 0;
         for end in cuts.iter().copied().chain([STREAM.len()]) {
@@ -266,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_stream_without_an_end_is_not_whole() {
-        let mut relay = Relay::Events(EventRelay::new(false));
+        let mut relay = Relay::Events(EventRelay::new(&EngineAnswers, false));
         relay.push(Bytes::from_static(
             b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
         ));
@@ -275,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_role_is_no_content_and_an_error_is_seen() {
-        let mut relay = Relay::Events(EventRelay::new(false));
+        let mut relay = Relay::Events(EventRelay::new(&EngineAnswers, false));
         let role = Bytes::from_static(
             b"data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
         );
@@ -292,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_usage_of_a_long_document_is_found_at_its_end() {
-        let mut relay = Relay::Whole(WholeRelay::new());
+        let mut relay = Relay::Whole(WholeRelay::new(&EngineAnswers));
         for _ in 0..2000 {
             relay.push(Bytes::from_static(&[b' '; 1024]));
         }

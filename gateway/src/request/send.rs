@@ -2,12 +2,15 @@
 
 #[cfg(feature = "cloud")]
 use crate::external::cause::Cause;
+#[cfg(feature = "cloud")]
+use crate::external::permit::ExternalPermit;
 use crate::request::exchange::Exchange;
 use crate::request::failure::Failure;
 use crate::request::headers::ENGINE_KEY;
 use crate::request::upstreams::Upstreams;
 use crate::routing::engines::Engines;
 use crate::routing::table::Target;
+use crate::upstream::answer_format::{AnswerFormat, EngineAnswers};
 use crate::upstream::call::Call;
 use crate::upstream::connect::{UpstreamBody, full};
 use bytes::Bytes;
@@ -35,28 +38,36 @@ pub(crate) async fn send(
     match &workload.targets[exchange.index()].target {
         Target::Local(engines) => send_to_engine(upstreams, engines, exchange, call).await,
         #[cfg(feature = "cloud")]
-        Target::External(permit) => {
-            let provider = permit.provider();
-            let body = splice::rewrite(
-                &call.body,
-                &call.head,
-                Some(permit.model()),
-                call.operation.streams(),
-            );
-            let path = format!("{}{}", provider.base_path, call.operation.path());
-            let uri = uri(Scheme::HTTPS, &provider.authority, &path).ok_or(Failure::Broken)?;
-            let mut request = request(uri, call, body);
-            if let Some(key) = &provider.key {
-                request.headers_mut().insert(AUTHORIZATION, key.header());
-            }
-            let sent = provider.client.request(request).await;
-            sent.map_err(|error| {
-                if error.is_connect() {
-                    provider.blame(&Cause::of_connect(&error));
-                }
-                unsent(error)
-            })
+        Target::External(permit) => send_to_provider(permit, call).await,
+    }
+}
+
+#[cfg(feature = "cloud")]
+async fn send_to_provider(
+    permit: &ExternalPermit,
+    call: &Call,
+) -> Result<Response<Incoming>, Failure> {
+    let provider = permit.provider();
+    let format = provider.format;
+    let path = format.path(call.operation, permit.model());
+    let uri = provider.uri(&path).ok_or(Failure::Broken)?;
+    let mut request = request(uri, call, format.request_body(call, permit.model()));
+    provider.authorize(request.headers_mut());
+    let sent = provider.client.request(request).await;
+    sent.map_err(|error| {
+        if error.is_connect() {
+            provider.blame(&Cause::of_connect(&error));
         }
+        unsent(error)
+    })
+}
+
+/// How the answers of the exchange's target are read.
+pub(crate) fn answer_format(exchange: &Exchange) -> &'static dyn AnswerFormat {
+    match &exchange.target().target {
+        Target::Local(_) => &EngineAnswers,
+        #[cfg(feature = "cloud")]
+        Target::External(permit) => permit.provider().format,
     }
 }
 
@@ -71,7 +82,7 @@ async fn send_to_engine(
     let path = format!("/v1{}", call.operation.path());
     let mut tries = engines.all().len().min(ENGINES_TRIED);
     while let Some(engine) = engines.pick(std::time::Instant::now()) {
-        let uri = uri(Scheme::HTTP, engine.authority(), &path).ok_or(Failure::Broken)?;
+        let uri = engine_uri(engine.authority(), &path).ok_or(Failure::Broken)?;
         exchange.occupies(engine.occupy());
         let mut request = request(uri, call, body.clone());
         if let Some(key) = upstreams.engine_keys.header(&exchange.workload().uid) {
@@ -107,10 +118,10 @@ fn request(uri: Uri, call: &Call, body: Bytes) -> Request<UpstreamBody> {
     request
 }
 
-/// `None` when the request cannot be put into words for this target.
-fn uri(scheme: Scheme, authority: &Authority, path: &str) -> Option<Uri> {
+/// `None` when the address and the path make no URL.
+fn engine_uri(authority: &Authority, path: &str) -> Option<Uri> {
     Uri::builder()
-        .scheme(scheme)
+        .scheme(Scheme::HTTP)
         .authority(authority.clone())
         .path_and_query(path)
         .build()

@@ -7,6 +7,7 @@ use crate::support::{
 use rstest::rstest;
 use std::sync::Arc;
 use std::time::Duration;
+use weir_crds::provider::ProviderFormat;
 use weir_gateway::external::{
     ApiKey, EgressAllowed, ExternalPermit, ExternalTimeouts, ProviderInput, ProviderTerms,
     Providers, SecretRef,
@@ -18,6 +19,7 @@ pub fn input(endpoint: &str, ca_bundle: Option<String>, allow_private: bool) -> 
     ProviderInput {
         name: "p".into(),
         endpoint: endpoint.into(),
+        format: ProviderFormat::OpenAIChat,
         secret: Some(SecretRef {
             name: "keys".into(),
             key: "api-key".into(),

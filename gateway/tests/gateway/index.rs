@@ -40,6 +40,7 @@ fn index() -> Index {
     let input = ProviderInput {
         name: "p".into(),
         endpoint: "https://api.example.com/v1".into(),
+        format: weir_crds::provider::ProviderFormat::OpenAIChat,
         secret: None,
         ca_bundle: None,
         allow_private: false,

@@ -8,6 +8,7 @@ fn providers(secret: Option<&str>) -> Providers {
     let input = ProviderInput {
         name: "p".into(),
         endpoint: "https://api.example.com/v1/".into(),
+        format: ProviderFormat::OpenAIChat,
         secret: Some(SecretRef {
             name: "s".into(),
             key: "api-key".into(),
@@ -81,5 +82,5 @@ fn only_plain_https_urls_are_used(#[case] endpoint: &str) {
 #[test]
 fn a_key_is_never_printed() {
     let key = ApiKey::new(b"sk-canary").expect("a key");
-    assert!(!format!("{key:?} {:?}", key.header()).contains("canary"));
+    assert!(!format!("{key:?} {:?}", key.with_prefix("Bearer ")).contains("canary"));
 }

@@ -1,7 +1,8 @@
 //! Follows the providers and their keys.
 
+use crate::external::api_key::ApiKey;
 use crate::external::convert::{provider_input, secret_values};
-use crate::external::provider::{ApiKey, ProviderInput};
+use crate::external::provider::ProviderInput;
 use crate::routing::shared::Hub;
 use crate::routing::watch::Shared;
 use crate::routing::watch::follow::{Update, follow};
