@@ -37,7 +37,7 @@ impl Dispatcher<'_> {
         workload: &Arc<Workload>,
         call: &Call,
     ) -> Response<ProxyBody> {
-        workload.state.asked(unix_minute());
+        workload.state.record_request(unix_minute());
         let now = Instant::now();
         let standings: Vec<Standing> = workload
             .targets

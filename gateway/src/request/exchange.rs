@@ -1,7 +1,7 @@
 //! One request at one target, from sending to its end: whoever drops it first, it is counted once.
 
 use crate::clock::unix_minute;
-use crate::metering::{Observation, Outcome};
+use crate::metering::outcome::{Observation, Outcome};
 use crate::routing::engines::Occupied;
 #[cfg(feature = "cloud")]
 use crate::routing::table::Target;
@@ -42,7 +42,7 @@ impl Exchange {
         if let Target::External(permit) = &target.target {
             permit.provider().health.began(now);
         }
-        workload.state.began(&target.name, workload.step);
+        workload.state.record_start(&target.name, workload.step);
         Self {
             workload: Arc::clone(workload),
             index,
@@ -211,7 +211,7 @@ impl Exchange {
         let minute = unix_minute();
         self.workload
             .state
-            .ended(&target.name, self.workload.step, &self.observation, minute);
+            .record_end(&target.name, self.workload.step, &self.observation, minute);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a try came to nothing, and whether another target may be tried then.
 
-use crate::metering::Outcome;
+use crate::metering::outcome::Outcome;
 use crate::policy::FailoverPolicy;
 use crate::upstream::place::Location;
 use bytes::Bytes;

@@ -1,12 +1,14 @@
 //! The text of `/metrics`. Labels come from the table and from enums, never from requests, so they are bounded.
 
 use crate::PLANE;
-use crate::metering::{Counters, Outcome, TTFT_BOUNDS_MS};
+use crate::metering::counters::Counters;
+use crate::metering::outcome::Outcome;
 use crate::routing::shared::Hub;
 use crate::routing::table::Workload;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use weir_proto::TTFT_BOUNDS_MS;
 
 /// Everything that this gateway measures, in Prometheus' text format.
 pub fn render(hub: &Hub) -> String {
@@ -96,7 +98,7 @@ fn requests(page: &mut Page, workloads: &[&Arc<Workload>]) {
         "Requests sent to targets, by what served them and the class of the status.",
     );
     for workload in workloads {
-        for (location, reason, class, count) in workload.state.books().served.iter() {
+        for (location, reason, class, count) in workload.state.metering().served.iter() {
             let labels = format!(
                 r#"{},plane="{PLANE}",location="{}",reason="{}",code="{class}""#,
                 of(workload),
@@ -239,7 +241,7 @@ fn ttft(page: &mut Page, labels: &str, counters: &Counters) {
 
 fn by_target(workload: &Workload) -> Vec<(String, Counters)> {
     let mut sums: BTreeMap<Arc<str>, Counters> = BTreeMap::new();
-    for ((target, _), counters) in workload.state.books().by_step {
+    for ((target, _), counters) in workload.state.metering().by_step {
         sums.entry(target).or_default().merge(&counters);
     }
     sums.into_iter()

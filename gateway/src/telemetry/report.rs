@@ -3,10 +3,10 @@
 use crate::clock::unix_minute;
 #[cfg(feature = "cloud")]
 use crate::external::provider::ProviderRow;
-use crate::metering::Outcome;
+use crate::metering::outcome::Outcome;
+use crate::metering::workload::Metering;
 use crate::routing::keys::KeyHash;
 use crate::routing::shared::{Hub, WakeUp};
-use crate::routing::state::Books;
 use crate::routing::table::{RouteTable, Uid, Workload};
 use futures::Stream;
 use std::collections::{BTreeMap, HashMap};
@@ -133,13 +133,13 @@ impl Session {
                 let changed = workload.state.changed();
                 let news = self.counted.insert(Arc::clone(&workload.uid), changed) != Some(changed);
                 if news || self.minutes_before < this_minute {
-                    let books = workload.state.books();
+                    let metering = workload.state.metering();
                     if news {
-                        report.counters.extend(counters(workload, &books));
+                        report.counters.extend(counters(workload, &metering));
                     }
                     report.minutes.extend(minutes(
                         workload,
-                        &books,
+                        &metering,
                         self.minutes_before,
                         this_minute,
                     ));
@@ -229,8 +229,11 @@ fn wake_report(wake_up: WakeUp) -> GatewayReport {
     }
 }
 
-fn counters<'a>(workload: &'a Workload, books: &'a Books) -> impl Iterator<Item = Counters> + 'a {
-    books
+fn counters<'a>(
+    workload: &'a Workload,
+    metering: &'a Metering,
+) -> impl Iterator<Item = Counters> + 'a {
+    metering
         .by_step
         .iter()
         .map(|((target, step), counters)| Counters {
@@ -251,11 +254,11 @@ fn counters<'a>(workload: &'a Workload, books: &'a Books) -> impl Iterator<Item 
 
 fn minutes<'a>(
     workload: &'a Workload,
-    books: &'a Books,
+    metering: &'a Metering,
     from: u64,
     to: u64,
 ) -> impl Iterator<Item = Minute> + 'a {
-    books
+    metering
         .minutes
         .iter()
         .filter(move |minute| (from..to).contains(&minute.minute))

@@ -39,8 +39,8 @@ async fn another_engine_takes_a_request_that_the_first_could_not_be_reached_for(
         );
     }
     assert_eq!(upstream.count(), 4);
-    let books = workload.state.books();
-    let counters = &books.by_step[&("local".into(), 1)];
+    let metering = workload.state.metering();
+    let counters = &metering.by_step[&("local".into(), 1)];
     assert_eq!(
         (counters.requests(), counters.errors()),
         (4, 0),

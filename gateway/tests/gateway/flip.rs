@@ -53,8 +53,8 @@ async fn a_stream_stays_on_its_target_and_new_requests_go_to_the_new_one() {
     }
     assert_eq!(text.matches("local").count(), 5);
     assert!(text.ends_with("data: [DONE]\n\n"));
-    let books = state.books();
-    let requests: Vec<_> = books
+    let metering = state.metering();
+    let requests: Vec<_> = metering
         .by_step
         .iter()
         .map(|((name, step), counters)| (&**name, *step, counters.requests()))
@@ -122,10 +122,10 @@ async fn no_request_fails_while_the_table_flips() {
         () = flips => unreachable!(),
     }
     let requests: u64 = state
-        .books()
+        .metering()
         .by_step
         .values()
-        .map(weir_gateway::metering::Counters::requests)
+        .map(weir_gateway::metering::counters::Counters::requests)
         .sum();
     assert!(local.count() > 0 && provider.count() > 0);
     assert!(requests <= 200 && local.count() + provider.count() == 200);

@@ -146,7 +146,7 @@ async fn another_local_target_takes_over() {
         (200, ("two", "Local", "failover"))
     );
     let asked: u64 = state
-        .books()
+        .metering()
         .minutes
         .iter()
         .map(|minute| minute.requests)

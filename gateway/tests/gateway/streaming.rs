@@ -7,13 +7,14 @@ use crate::support::{
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weir_gateway::metering::{Counters, Outcome};
-use weir_gateway::routing::state::WorkloadState;
+use weir_gateway::metering::counters::Counters;
+use weir_gateway::metering::outcome::Outcome;
+use weir_gateway::routing::workload_state::WorkloadState;
 
 fn counters(state: &WorkloadState) -> Counters {
     let mut sum = Counters::default();
     state
-        .books()
+        .metering()
         .by_step
         .values()
         .for_each(|counters| sum.merge(counters));

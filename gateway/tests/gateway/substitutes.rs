@@ -170,8 +170,8 @@ mod in_the_cloud {
         assert_eq!(answer.way(), (NANO, "External", "placement"));
         let sent = CHAT.replace(r#""model":"m""#, r#""model":"org/gpt-nano:free""#);
         assert_eq!(provider.seen()[0].body, sent);
-        let books = state.books();
-        let metered: Vec<_> = books.by_step.iter().collect();
+        let metering = state.metering();
+        let metered: Vec<_> = metering.by_step.iter().collect();
         assert_eq!((&*metered[0].0.0, metered[0].1.requests()), (NANO, 1));
     }
 

@@ -19,8 +19,8 @@ use weir_gateway::request::handle::Gateway;
 use weir_gateway::routing::index::Index;
 use weir_gateway::routing::keys::Keys;
 use weir_gateway::routing::shared::Hub;
-use weir_gateway::routing::state::WorkloadState;
 use weir_gateway::routing::table::{RouteTable, RouteTarget, Target, Workload};
+use weir_gateway::routing::workload_state::WorkloadState;
 use weir_gateway::server::{Drained, ServerLimits, serve};
 
 pub use crate::upstream::{Step, Upstream, chunk, end, event, ok, stream, stream_head, whole};

@@ -2,7 +2,7 @@
 
 use crate::policy::Egress;
 use crate::routing::index::input::{Undecodable, WorkloadInput};
-use crate::routing::state::WorkloadState;
+use crate::routing::workload_state::WorkloadState;
 use std::sync::Arc;
 
 /// What is known of one UID.

@@ -1,138 +1,20 @@
-//! What outlives a table: counters of a workload, and the standing of its targets.
+//! What outlives a table of one target: whether it is left out, how long it lets wait, its engines.
 
 use crate::lock::lock;
-use crate::metering::{Counters, MinuteRing, Observation, ServedBy};
 use crate::policy::FailoverPolicy;
 use crate::routing::choose::Standing;
 use crate::routing::engines::{Engines, Known};
-use crate::routing::swrr::Rotation;
 use crate::upstream::breaker::{Breaker, Circuit};
 use crate::upstream::place::Location;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Steps whose counters are kept for each target; the operator has read older ones long ago.
-const STEPS_KEPT: usize = 16;
 /// A hint of the engine about its queue is believed for this long.
 const HINT_LIFE: Duration = Duration::from_secs(5);
 /// A target that has not answered yet is tried again after this time.
 const STARTING_EJECTION: Duration = Duration::from_secs(1);
-
-/// Counters and rotation of one workload, by UID.
-#[derive(Debug, Default)]
-pub struct WorkloadState {
-    rotation: Mutex<Rotation>,
-    targets: Mutex<BTreeMap<Arc<str>, Arc<TargetState>>>,
-    books: Mutex<Books>,
-    changed: AtomicU64,
-    woken: Mutex<Option<Instant>>,
-}
-
-/// Everything that is counted for a workload.
-#[derive(Clone, Debug, Default)]
-pub struct Books {
-    /// By target and step.
-    pub by_step: BTreeMap<(Arc<str>, i64), Counters>,
-    /// Answers by what served them, for metrics.
-    pub served: ServedBy,
-    /// The last minutes.
-    pub minutes: MinuteRing,
-}
-
-impl WorkloadState {
-    /// The index of the target whose turn it is.
-    pub fn pick(&self, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
-        lock(&self.rotation).pick(weights)
-    }
-
-    /// The standing of a target by name; the same one for the workload's life.
-    pub fn target(&self, name: &str) -> Arc<TargetState> {
-        let mut targets = lock(&self.targets);
-        if let Some(state) = targets.get(name) {
-            return Arc::clone(state);
-        }
-        let state = Arc::new(TargetState::default());
-        targets.insert(name.into(), Arc::clone(&state));
-        state
-    }
-
-    /// A client asked for something.
-    pub fn asked(&self, minute: u64) {
-        lock(&self.books).minutes.asked(minute);
-    }
-
-    /// A request was sent to a target.
-    pub fn began(&self, target: &Arc<str>, step: i64) {
-        let mut books = lock(&self.books);
-        books.counters(target, step).in_flight += 1;
-        drop(books);
-        self.changed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A request that was sent is over.
-    pub fn ended(&self, target: &Arc<str>, step: i64, observation: &Observation, minute: u64) {
-        let mut books = lock(&self.books);
-        let counters = books.counters(target, step);
-        counters.in_flight = counters.in_flight.saturating_sub(1);
-        counters.add(observation);
-        books.served.add(observation);
-        books.minutes.add(minute, observation);
-        drop(books);
-        self.changed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A copy of everything that is counted.
-    pub fn books(&self) -> Books {
-        lock(&self.books).clone()
-    }
-
-    /// How often something was counted; another value than before means that there is news.
-    pub fn changed(&self) -> u64 {
-        self.changed.load(Ordering::Relaxed)
-    }
-
-    /// Whether a wake-up may be reported now: at most one in a second.
-    pub fn may_wake(&self, now: Instant) -> bool {
-        let mut woken = lock(&self.woken);
-        if woken.is_some_and(|last| now.duration_since(last) < Duration::from_secs(1)) {
-            return false;
-        }
-        *woken = Some(now);
-        true
-    }
-
-    /// Requests that have no end yet.
-    pub fn in_flight(&self) -> u64 {
-        lock(&self.books)
-            .by_step
-            .values()
-            .map(|counters| counters.in_flight)
-            .sum()
-    }
-}
-
-impl Books {
-    fn counters(&mut self, target: &Arc<str>, step: i64) -> &mut Counters {
-        let key = (Arc::clone(target), step);
-        if !self.by_step.contains_key(&key) {
-            let of_target = (Arc::clone(target), i64::MIN)..=(Arc::clone(target), i64::MAX);
-            let known = self.by_step.range(of_target.clone()).count();
-            let oldest = self
-                .by_step
-                .range(of_target)
-                .find(|(_, counters)| counters.in_flight == 0);
-            if known >= STEPS_KEPT
-                && let Some(oldest) = oldest.map(|(key, _)| key.clone())
-            {
-                self.by_step.remove(&oldest);
-            }
-        }
-        self.by_step.entry(key).or_default()
-    }
-}
 
 /// The standing of one target of one workload.
 #[derive(Debug, Default)]
@@ -318,24 +200,5 @@ mod tests {
         state.failed(Location::Local, &policy, now);
         state.engines_at(&[([10, 0, 0, 1], 8000).into(), ([10, 0, 0, 2], 8000).into()]);
         assert!(ejected(), "one more engine is no reason to try again");
-    }
-
-    #[test]
-    fn counters_of_old_steps_are_dropped_and_of_open_requests_kept() {
-        let state = WorkloadState::default();
-        let target: Arc<str> = "a".into();
-        state.began(&target, 0);
-        for step in 1..100 {
-            state.began(&target, step);
-            state.ended(&target, step, &Observation::default(), 0);
-        }
-        let books = state.books();
-        assert_eq!(books.by_step.len(), STEPS_KEPT);
-        assert!(
-            books.by_step.contains_key(&(Arc::clone(&target), 0)),
-            "its request is still open"
-        );
-        assert!(books.by_step.contains_key(&(target, 99)));
-        assert_eq!(state.in_flight(), 1);
     }
 }
