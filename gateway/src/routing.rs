@@ -8,7 +8,7 @@ pub mod engine_keys;
 pub mod engines;
 pub mod index;
 pub mod keys;
-pub mod shared;
+pub mod shared_state;
 pub mod swrr;
 pub mod table;
 pub mod target_state;

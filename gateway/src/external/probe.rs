@@ -25,7 +25,7 @@ pub async fn probe_forever(rows: watch::Receiver<Arc<Vec<ProviderRow>>>) {
         ticks.tick().await;
         let current = Arc::clone(&rows.borrow());
         let now = Instant::now();
-        let asked = current.iter().filter(|row| row.health.is_to_be_asked(now));
+        let asked = current.iter().filter(|row| row.health.needs_probe(now));
         let handles = asked.filter_map(|row| row.handle.as_ref().ok());
         futures::stream::iter(handles)
             .for_each_concurrent(AT_ONCE, |handle| probe(handle))
@@ -38,16 +38,16 @@ async fn probe(handle: &ProviderHandle) {
         return;
     };
     let health = &handle.health;
-    health.began(Instant::now());
+    health.record_start(Instant::now());
     // Any answer below 500 shows that the provider is there; a refused key shows in the requests themselves.
     let cause = match timeout(ANSWERS_WITHIN, handle.client.request(request)).await {
-        Ok(Ok(answer)) if answer.status().as_u16() < 500 => return health.succeeded(None),
+        Ok(Ok(answer)) if answer.status().as_u16() < 500 => return health.record_success(None),
         Ok(Ok(answer)) => Cause::Status(answer.status()),
         Ok(Err(error)) if error.is_connect() => Cause::of_connect(&error),
         Ok(Err(_)) | Err(_) => Cause::Silent,
     };
-    handle.blame(&cause);
-    if health.failed(Instant::now()) {
+    handle.record_cause(&cause);
+    if health.record_failure(Instant::now()) {
         tracing::info!(provider = %handle.name, %cause, "provider circuit opened by a probe");
     }
 }

@@ -108,8 +108,8 @@ impl ProviderHandle {
     }
 
     /// Notes why it does not answer, and tells it when that is news.
-    pub fn blame(&self, cause: &Cause) {
-        if self.health.blame(cause) {
+    pub fn record_cause(&self, cause: &Cause) {
+        if self.health.record_cause(cause) {
             tracing::warn!(provider = %self.name, %cause, "provider does not answer");
         }
     }

@@ -27,7 +27,7 @@ pub(crate) async fn attempt(
     match answer(upstreams, &mut exchange, call).await {
         Ok(committed) => Ok(committed.into_response(exchange, upstreams.timeouts.idle)),
         Err(failure) => {
-            exchange.failed(failure.outcome(), failure.status());
+            exchange.record_failure(failure.outcome(), failure.status());
             Err(failure)
         }
     }
@@ -91,6 +91,6 @@ fn hint(exchange: &Exchange, headers: &HeaderMap) {
         exchange
             .target()
             .state
-            .hinted(wait, std::time::Instant::now());
+            .record_queue_wait(wait, std::time::Instant::now());
     }
 }

@@ -131,7 +131,7 @@ impl Relayed {
                     self.hold(bytes);
                     self.upstream = None;
                     self.exchange
-                        .completed(self.relay.usage(), self.relay.output());
+                        .record_completion(self.relay.usage(), self.relay.output());
                 }
                 Poll::Pending => match self.deadline.as_mut().poll(context) {
                     Poll::Ready(()) => return self.interrupted(ErrorCode::UpstreamTimeout),
@@ -151,7 +151,7 @@ impl Relayed {
     fn interrupted(&mut self, code: ErrorCode) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         self.upstream = None;
         self.exchange
-            .interrupted(self.relay.usage(), self.relay.output());
+            .record_interruption(self.relay.usage(), self.relay.output());
         if matches!(self.relay, Relay::Whole(_)) {
             return Poll::Ready(Some(Err(Interrupted)));
         }
@@ -167,6 +167,6 @@ impl Drop for Relayed {
     fn drop(&mut self) {
         // Without effect when the answer has ended.
         self.exchange
-            .canceled(self.relay.usage(), self.relay.output());
+            .record_cancellation(self.relay.usage(), self.relay.output());
     }
 }

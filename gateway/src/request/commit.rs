@@ -37,9 +37,9 @@ impl Committed {
         mut exchange: Exchange,
         idle: Duration,
     ) -> Response<ProxyBody> {
-        exchange.answered(self.head.status.as_u16(), self.ttft);
+        exchange.record_answer(self.head.status.as_u16(), self.ttft);
         if self.upstream.is_none() {
-            exchange.completed(self.relay.usage(), self.relay.output());
+            exchange.record_completion(self.relay.usage(), self.relay.output());
         }
         let mut response = Response::new(ProxyBody::relayed(
             self.held,

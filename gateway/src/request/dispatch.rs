@@ -9,7 +9,7 @@ use crate::request::failure::{Failure, may_leave};
 use crate::request::upstreams::Upstreams;
 use crate::routing::choose::{Choice, Standing, choose};
 use crate::routing::closed::Closed;
-use crate::routing::shared::{Hub, WakeUp};
+use crate::routing::shared_state::{SharedState, WakeUp};
 use crate::routing::table::{RouteTarget, Target, Workload};
 use crate::upstream::call::Call;
 use crate::upstream::place::{Location, Reason};
@@ -25,7 +25,7 @@ const MAX_ATTEMPTS: usize = 3;
 /// What dispatching needs of the gateway.
 pub(crate) struct Dispatcher<'a> {
     /// Where wake-ups go.
-    pub(crate) hub: &'a Hub,
+    pub(crate) shared: &'a SharedState,
     /// The ways to targets.
     pub(crate) upstreams: &'a Upstreams,
 }
@@ -62,7 +62,7 @@ impl Dispatcher<'_> {
             }
             Choice::Nothing(until) => {
                 let wait = until.map(|until| until.saturating_duration_since(now));
-                let response = answer::error(&nothing(workload), wait);
+                let response = answer::error(&no_target(workload), wait);
                 with_provenance(response, workload, wanted, Reason::Placement)
             }
         }
@@ -79,7 +79,7 @@ impl Dispatcher<'_> {
         let mut starting_up = false;
         let mut sent_again = false;
         let Some(mut current) = order.next() else {
-            return answer::error(&nothing(workload), None);
+            return answer::error(&no_target(workload), None);
         };
         loop {
             let (index, reason) = current;
@@ -110,7 +110,7 @@ impl Dispatcher<'_> {
                 .copied()
                 .filter(|_| !waits && may_leave(location, &failure, &policy.failover));
             let Some((next, _)) = next else {
-                let response = last_word(failure, location, (workload, starting_up));
+                let response = final_answer(failure, location, (workload, starting_up));
                 return with_provenance(response, workload, Some(target), reason);
             };
             order.next();
@@ -129,7 +129,7 @@ impl Dispatcher<'_> {
 
     fn wake(&self, workload: &Workload, target: &RouteTarget) {
         if workload.state.may_wake(Instant::now()) {
-            self.hub.wake(WakeUp {
+            self.shared.wake(WakeUp {
                 uid: Arc::clone(&workload.uid),
                 target: Arc::clone(&target.name),
             });
@@ -182,7 +182,7 @@ fn with_provenance(
 }
 
 /// The answer when no other target may be tried.
-fn last_word(
+fn final_answer(
     failure: Failure,
     location: Location,
     (workload, starting_up): (&Workload, bool),
@@ -202,7 +202,7 @@ fn last_word(
             return response;
         }
         (Failure::Connect, _) if starting_up => starting(),
-        (Failure::Connect, _) | (Failure::Lost, Location::Local) => nothing(workload),
+        (Failure::Connect, _) | (Failure::Lost, Location::Local) => no_target(workload),
         (Failure::Timeout, _) => ApiError::new(
             ErrorCode::UpstreamTimeout,
             "the target did not answer in time",
@@ -222,7 +222,7 @@ fn last_word(
     answer::error(&error, None)
 }
 
-fn nothing(workload: &Workload) -> ApiError {
+fn no_target(workload: &Workload) -> ApiError {
     let message = "no target of this workload can take the request now";
     let message = match workload.closed {
         Some(closed) if closed != Closed::NotServed => {

@@ -2,7 +2,7 @@
 
 use crate::clock::unix_minute;
 use crate::metering::outcome::{Observation, Outcome};
-use crate::routing::engines::Occupied;
+use crate::routing::engines::EngineSlot;
 #[cfg(feature = "cloud")]
 use crate::routing::table::Target;
 use crate::routing::table::{RouteTarget, Workload};
@@ -22,7 +22,7 @@ pub struct Exchange {
     started: Instant,
     request_bytes: u64,
     observation: Observation,
-    engine: Option<Occupied>,
+    engine: Option<EngineSlot>,
     judged: bool,
     finished: bool,
 }
@@ -37,10 +37,10 @@ impl Exchange {
     ) -> Self {
         let now = Instant::now();
         let target = &workload.targets[index];
-        target.state.began(now);
+        target.state.record_start(now);
         #[cfg(feature = "cloud")]
         if let Target::External(permit) = &target.target {
-            permit.provider().health.began(now);
+            permit.provider().health.record_start(now);
         }
         workload.state.record_start(&target.name, workload.step);
         Self {
@@ -75,14 +75,14 @@ impl Exchange {
     }
 
     /// The request is about to be sent to this engine, which has it until the end.
-    pub fn occupies(&mut self, engine: Occupied) {
+    pub fn occupies(&mut self, engine: EngineSlot) {
         self.engine = Some(engine);
     }
 
     /// The engine that the request was sent to failed.
-    pub fn engine_failed(&self, now: Instant) {
+    pub fn record_engine_failure(&self, now: Instant) {
         if let Some(engine) = &self.engine {
-            engine.failed(now);
+            engine.record_failure(now);
         }
     }
 
@@ -92,37 +92,37 @@ impl Exchange {
     }
 
     /// The target answers with this status; a stream says after what time.
-    pub fn answered(&mut self, status: u16, ttft: Option<Duration>) {
+    pub fn record_answer(&mut self, status: u16, ttft: Option<Duration>) {
         self.observation.status = status;
         self.observation.ttft = ttft;
         if self.judged {
             return;
         }
         self.judged = true;
-        self.target().state.succeeded(ttft, Instant::now());
+        self.target().state.record_success(ttft, Instant::now());
         if let Some(engine) = &self.engine {
-            engine.answered();
+            engine.record_answer();
         }
         #[cfg(feature = "cloud")]
         if let Target::External(permit) = &self.target().target {
-            permit.provider().health.succeeded(ttft);
+            permit.provider().health.record_success(ttft);
         }
     }
 
     /// The target failed; the request is over here.
-    pub fn failed(mut self, outcome: Outcome, status: u16) {
+    pub fn record_failure(mut self, outcome: Outcome, status: u16) {
         self.observation.status = status;
         self.fail(outcome);
     }
 
     /// The answer broke off.
-    pub fn interrupted(&mut self, usage: Option<&Usage>, output: Output) {
+    pub fn record_interruption(&mut self, usage: Option<&Usage>, output: Output) {
         self.count(usage, output);
         self.fail(Outcome::Interrupted);
     }
 
     /// The answer is whole.
-    pub fn completed(&mut self, usage: Option<&Usage>, output: Output) {
+    pub fn record_completion(&mut self, usage: Option<&Usage>, output: Output) {
         let outcome = match self.observation.status {
             429 => Outcome::TooManyRequests,
             400..=499 => Outcome::Refused,
@@ -136,7 +136,7 @@ impl Exchange {
     }
 
     /// The client left with a part of the answer.
-    pub fn canceled(&mut self, usage: Option<&Usage>, output: Output) {
+    pub fn record_cancellation(&mut self, usage: Option<&Usage>, output: Output) {
         self.count(usage, output);
         self.finish(Outcome::Canceled);
     }
@@ -149,11 +149,11 @@ impl Exchange {
         let busy = outcome == Outcome::TooManyRequests && engines.is_some();
         let none = engines.is_some_and(|engines| engines.all().is_empty());
         if !busy {
-            self.engine_failed(now);
+            self.record_engine_failure(now);
         }
         if busy || none {
-            self.target().state.abandoned();
-        } else if self.target().state.failed(
+            self.target().state.record_abandonment();
+        } else if self.target().state.record_failure(
             self.observation.location,
             &self.workload.traffic.failover,
             now,
@@ -168,7 +168,7 @@ impl Exchange {
         }
         #[cfg(feature = "cloud")]
         if let Target::External(permit) = &self.target().target
-            && permit.provider().health.failed(now)
+            && permit.provider().health.record_failure(now)
         {
             tracing::info!(provider = %permit.provider().name, failure = outcome.as_str(), "provider circuit opened");
         }
@@ -200,12 +200,12 @@ impl Exchange {
         self.observation.duration = self.started.elapsed();
         self.engine = None;
         let target = self.target();
-        target.state.ended();
+        target.state.record_end();
         if !self.judged {
-            target.state.abandoned();
+            target.state.record_abandonment();
             #[cfg(feature = "cloud")]
             if let Target::External(permit) = &target.target {
-                permit.provider().health.abandoned();
+                permit.provider().health.record_abandonment();
             }
         }
         let minute = unix_minute();

@@ -7,9 +7,9 @@ use crate::request::body::ProxyBody;
 use crate::request::dispatch::Dispatcher;
 use crate::request::headers::towards_target;
 use crate::request::receive::{BodyReader, call, unknown_model};
-use crate::request::route::{Asked, not_found, route};
+use crate::request::route::{Endpoint, not_found, route};
 use crate::request::upstreams::Upstreams;
-use crate::routing::shared::Hub;
+use crate::routing::shared_state::SharedState;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -19,18 +19,18 @@ use weir_openai::{ApiError, ErrorCode};
 /// Everything that requests share.
 pub struct Gateway {
     /// The table and the news.
-    pub hub: Arc<Hub>,
+    pub shared: Arc<SharedState>,
     bodies: BodyReader,
     upstreams: Upstreams,
 }
 
 impl Gateway {
-    /// A gateway that serves the hub's table.
-    pub fn new(hub: Arc<Hub>, limits: Limits) -> Self {
+    /// A gateway that serves the table in force.
+    pub fn new(shared: Arc<SharedState>, limits: Limits) -> Self {
         Self {
             bodies: BodyReader::new(&limits),
-            upstreams: Upstreams::new(Arc::clone(&hub.engine_keys), &limits),
-            hub,
+            upstreams: Upstreams::new(Arc::clone(&shared.engine_keys), &limits),
+            shared,
         }
     }
 
@@ -40,11 +40,11 @@ impl Gateway {
         let mut response = match self.answer(request).await {
             Ok(response) => response,
             Err(refusal) => {
-                self.hub.refused(refusal.code.as_str());
+                self.shared.record_refusal(refusal.code.as_str());
                 answer::error(&refusal, None)
             }
         };
-        if http1 && self.hub.is_draining() {
+        if http1 && self.shared.is_draining() {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -53,32 +53,32 @@ impl Gateway {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<ProxyBody>, ApiError> {
-        if !self.hub.is_synced() {
+        if !self.shared.is_synced() {
             return Err(ApiError::new(
                 ErrorCode::NotReady,
                 "the gateway has not read the workloads yet",
             ));
         }
-        let table = self.hub.table();
+        let table = self.shared.table();
         let path = request.uri().path().to_owned();
         let route = route(request.method(), &path)?;
         let workload = authenticate(&table, request.headers())?;
         if route.uid.is_some_and(|uid| *uid != *workload.uid) {
             return Err(not_found());
         }
-        match route.asked {
-            Asked::Models => Ok(answer::models(&workload)),
-            Asked::Model(id) if id == workload.model => Ok(answer::model(&workload)),
-            Asked::Model(_) => Err(unknown_model()),
-            Asked::Call(operation) => {
+        match route.endpoint {
+            Endpoint::Models => Ok(answer::models(&workload)),
+            Endpoint::Model(id) if id == workload.model => Ok(answer::model(&workload)),
+            Endpoint::Model(_) => Err(unknown_model()),
+            Endpoint::Call(operation) => {
                 let headers = towards_target(request.headers());
                 let (body, _buffer) = self.bodies.read(request).await?;
                 // A slow body must not bring an old table back after a newer one was acknowledged.
-                let table = self.hub.table();
+                let table = self.shared.table();
                 let workload = table.by_uid(&workload.uid).ok_or_else(revoked)?;
                 let call = call(workload, operation, body, headers)?;
                 let dispatcher = Dispatcher {
-                    hub: &self.hub,
+                    shared: &self.shared,
                     upstreams: &self.upstreams,
                 };
                 Ok(dispatcher.dispatch(workload, &call).await)

@@ -6,7 +6,7 @@ use weir_openai::{ApiError, ErrorCode};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked<'a> {
+pub enum Endpoint<'a> {
     /// To be passed on.
     Call(Operation),
     /// The list of models.
@@ -21,7 +21,7 @@ pub struct Route<'a> {
     /// The UID in the path, where there is one.
     pub uid: Option<&'a str>,
     /// What is asked for.
-    pub asked: Asked<'a>,
+    pub endpoint: Endpoint<'a>,
 }
 
 /// Takes a method and a path apart.
@@ -36,17 +36,17 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, ApiError> 
             .ok_or_else(not_found)?,
         None => (None, path.strip_prefix('/').ok_or_else(not_found)?),
     };
-    let asked = match rest {
-        "v1/chat/completions" => Asked::Call(Operation::ChatCompletions),
-        "v1/completions" => Asked::Call(Operation::Completions),
-        "v1/embeddings" => Asked::Call(Operation::Embeddings),
-        "v1/models" => Asked::Models,
+    let endpoint = match rest {
+        "v1/chat/completions" => Endpoint::Call(Operation::ChatCompletions),
+        "v1/completions" => Endpoint::Call(Operation::Completions),
+        "v1/embeddings" => Endpoint::Call(Operation::Embeddings),
+        "v1/models" => Endpoint::Models,
         _ => match rest.strip_prefix("v1/models/") {
-            Some(id) if !id.is_empty() => Asked::Model(id),
+            Some(id) if !id.is_empty() => Endpoint::Model(id),
             _ => return Err(not_found()),
         },
     };
-    let expected = if matches!(asked, Asked::Call(_)) {
+    let expected = if matches!(endpoint, Endpoint::Call(_)) {
         Method::POST
     } else {
         Method::GET
@@ -57,7 +57,7 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, ApiError> 
             format!("use {expected} here"),
         ));
     }
-    Ok(Route { uid, asked })
+    Ok(Route { uid, endpoint })
 }
 
 /// The answer for what is not there, and for what is another's.
@@ -86,7 +86,7 @@ mod tests {
             route(&Method::POST, path),
             Ok(Route {
                 uid,
-                asked: Asked::Call(operation)
+                endpoint: Endpoint::Call(operation)
             })
         );
         assert_eq!(
@@ -101,14 +101,14 @@ mod tests {
             route(&Method::GET, "/v1/models"),
             Ok(Route {
                 uid: None,
-                asked: Asked::Models
+                endpoint: Endpoint::Models
             })
         );
         assert_eq!(
             route(&Method::GET, "/w/u/v1/models/org/name"),
             Ok(Route {
                 uid: Some("u"),
-                asked: Asked::Model("org/name")
+                endpoint: Endpoint::Model("org/name")
             })
         );
     }

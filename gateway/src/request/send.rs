@@ -23,7 +23,7 @@ use std::sync::Arc;
 use weir_openai::splice;
 
 /// Engines of one target that a request may be sent to when connecting fails.
-const ENGINES_TRIED: usize = 2;
+const MAX_ENGINES: usize = 2;
 
 /// Sends the request to the exchange's target; the head of the answer.
 ///
@@ -56,7 +56,7 @@ async fn send_to_provider(
     let sent = provider.client.request(request).await;
     sent.map_err(|error| {
         if error.is_connect() {
-            provider.blame(&Cause::of_connect(&error));
+            provider.record_cause(&Cause::of_connect(&error));
         }
         unsent(error)
     })
@@ -80,7 +80,7 @@ async fn send_to_engine(
 ) -> Result<Response<Incoming>, Failure> {
     let body = splice::rewrite(&call.body, &call.head, None, call.operation.streams());
     let path = format!("/v1{}", call.operation.path());
-    let mut tries = engines.all().len().min(ENGINES_TRIED);
+    let mut tries = engines.all().len().min(MAX_ENGINES);
     while let Some(engine) = engines.pick(std::time::Instant::now()) {
         let uri = engine_uri(engine.authority(), &path).ok_or(Failure::Broken)?;
         exchange.occupies(engine.occupy());
@@ -96,7 +96,7 @@ async fn send_to_engine(
         if tries == 0 || !matches!(failure, Failure::Connect) {
             return Err(failure);
         }
-        exchange.engine_failed(std::time::Instant::now());
+        exchange.record_engine_failure(std::time::Instant::now());
     }
     Err(Failure::Connect)
 }

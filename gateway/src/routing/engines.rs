@@ -11,7 +11,7 @@ use crate::lock::lock;
 
 /// An engine that failed is the last choice for this long, and for twice as long with every further failure in a row.
 const PASSED_OVER: Duration = Duration::from_secs(1);
-const LONGEST_PASSED_OVER: Duration = Duration::from_secs(30);
+const MAX_PASSED_OVER: Duration = Duration::from_secs(30);
 
 /// What lasts longer than a table: for as long as the address is in the one in force, or a request is on it.
 #[derive(Debug, Default)]
@@ -46,22 +46,22 @@ impl Engine {
     }
 
     /// Counts a request on it until the guard is dropped.
-    pub fn occupy(&self) -> Occupied {
+    pub fn occupy(&self) -> EngineSlot {
         self.state.in_flight.fetch_add(1, Ordering::Relaxed);
-        Occupied(Arc::clone(&self.state))
+        EngineSlot(Arc::clone(&self.state))
     }
 }
 
 /// A request that an engine has.
 #[derive(Debug)]
-pub struct Occupied(Arc<EngineState>);
+pub struct EngineSlot(Arc<EngineState>);
 
-impl Occupied {
+impl EngineSlot {
     /// It could not be reached, or gave no proper answer.
-    pub fn failed(&self, now: Instant) {
+    pub fn record_failure(&self, now: Instant) {
         let mut passed_over = lock(&self.0.passed_over);
         let pause = passed_over.map_or(PASSED_OVER, |before| before.pause * 2);
-        let pause = pause.min(LONGEST_PASSED_OVER);
+        let pause = pause.min(MAX_PASSED_OVER);
         *passed_over = Some(PassedOver {
             pause,
             until: now + pause,
@@ -69,12 +69,12 @@ impl Occupied {
     }
 
     /// It answers.
-    pub fn answered(&self) {
+    pub fn record_answer(&self) {
         *lock(&self.0.passed_over) = None;
     }
 }
 
-impl Drop for Occupied {
+impl Drop for EngineSlot {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -112,13 +112,13 @@ impl Engines {
 
 /// The standing of a target's engines over tables.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct KnownEngines {
     states: BTreeMap<SocketAddr, Weak<EngineState>>,
     present: usize,
     turn: Arc<AtomicUsize>,
 }
 
-impl Known {
+impl KnownEngines {
     /// Whether the last table had no engine.
     pub fn is_empty(&self) -> bool {
         self.present == 0
@@ -158,10 +158,10 @@ mod tests {
     #[test]
     fn the_least_busy_engine_is_next_and_equals_take_turns() {
         let now = Instant::now();
-        let engines = Known::default().at(&[address(1), address(2), address(3)]);
+        let engines = KnownEngines::default().at(&[address(1), address(2), address(3)]);
         let round: Vec<&str> = (0..3).map(|_| picked(&engines, now)).collect();
         assert_eq!(round, ["10.0.0.1:8000", "10.0.0.2:8000", "10.0.0.3:8000"]);
-        let mut held: Vec<Occupied> = engines.all().iter().map(Engine::occupy).collect();
+        let mut held: Vec<EngineSlot> = engines.all().iter().map(Engine::occupy).collect();
         held.remove(1);
         for _ in 0..3 {
             assert_eq!(picked(&engines, now), "10.0.0.2:8000");
@@ -171,10 +171,10 @@ mod tests {
     #[test]
     fn an_engine_that_failed_is_the_last_choice_ever_longer_until_it_answers() {
         let now = Instant::now();
-        let mut known = Known::default();
+        let mut known = KnownEngines::default();
         let engines = known.at(&[address(1), address(2)]);
         let _busy = engines.all[1].occupy();
-        let fails = || engines.all[0].occupy().failed(now);
+        let fails = || engines.all[0].occupy().record_failure(now);
         fails();
         assert_eq!(picked(&engines, now), "10.0.0.2:8000");
         let later = known.at(&[address(1), address(2)]);
@@ -185,18 +185,18 @@ mod tests {
         assert_eq!(picked(&engines, now + PASSED_OVER), "10.0.0.2:8000");
         assert_eq!(picked(&engines, now + PASSED_OVER * 2), "10.0.0.1:8000");
         (0..20).for_each(|_| fails());
-        let at_last = now + LONGEST_PASSED_OVER;
+        let at_last = now + MAX_PASSED_OVER;
         assert_eq!(picked(&engines, at_last), "10.0.0.1:8000");
-        engines.all[0].occupy().answered();
+        engines.all[0].occupy().record_answer();
         assert_eq!(picked(&engines, now), "10.0.0.1:8000");
     }
 
     #[test]
     fn a_lone_engine_is_always_chosen_and_an_absent_one_never() {
         let now = Instant::now();
-        let mut known = Known::default();
+        let mut known = KnownEngines::default();
         let alone = known.at(&[address(1)]);
-        alone.all[0].occupy().failed(now);
+        alone.all[0].occupy().record_failure(now);
         assert_eq!(picked(&alone, now), "10.0.0.1:8000");
         assert!(known.at(&[]).pick(now).is_none() && known.is_empty());
     }
@@ -204,10 +204,10 @@ mod tests {
     #[test]
     fn an_engine_that_comes_back_still_has_its_requests_and_one_that_had_none_begins_anew() {
         let now = Instant::now();
-        let mut known = Known::default();
+        let mut known = KnownEngines::default();
         let engines = known.at(&[address(1), address(2)]);
         let running = engines.all[0].occupy();
-        engines.all[1].occupy().failed(now);
+        engines.all[1].occupy().record_failure(now);
         drop(engines);
         assert!(known.at(&[]).all().is_empty());
         let engines = known.at(&[address(1), address(2)]);
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn addresses_of_both_families_are_hosts_of_a_uri() {
         let six: SocketAddr = "[fd00::7]:8000".parse().expect("an address");
-        let engines = Known::default().at(&[address(7), six]);
+        let engines = KnownEngines::default().at(&[address(7), six]);
         let hosts = engines.all().iter();
         let hosts: Vec<&str> = hosts.map(|engine| engine.authority().as_str()).collect();
         assert_eq!(hosts, ["10.0.0.7:8000", "[fd00::7]:8000"]);

@@ -237,7 +237,7 @@ impl Index {
         };
         let asleep = weight.asleep && target.location() == Location::Local;
         if asleep && state.has_answered() {
-            state.fell_asleep();
+            state.record_sleep();
         }
         Ok(RouteTarget {
             name: Arc::clone(&weight.target),

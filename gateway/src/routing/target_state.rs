@@ -3,7 +3,7 @@
 use crate::lock::lock;
 use crate::policy::FailoverPolicy;
 use crate::routing::choose::Standing;
-use crate::routing::engines::{Engines, Known};
+use crate::routing::engines::{Engines, KnownEngines};
 use crate::upstream::breaker::{Breaker, Circuit};
 use crate::upstream::place::Location;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ const STARTING_EJECTION: Duration = Duration::from_secs(1);
 pub struct TargetState {
     breaker: Mutex<Breaker>,
     latency: Mutex<Latency>,
-    engines: Mutex<Known>,
+    engines: Mutex<KnownEngines>,
     in_flight: AtomicU64,
     answered: AtomicBool,
 }
@@ -67,27 +67,27 @@ impl TargetState {
     }
 
     /// The target was put to sleep: its next failure to connect is a cold start.
-    pub fn fell_asleep(&self) {
+    pub fn record_sleep(&self) {
         self.answered.store(false, Ordering::Relaxed);
         *lock(&self.breaker) = Breaker::default();
         *lock(&self.latency) = Latency::default();
     }
 
     /// A request is about to be sent.
-    pub fn began(&self, now: Instant) {
+    pub fn record_start(&self, now: Instant) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        lock(&self.breaker).begin(now);
+        lock(&self.breaker).record_start(now);
     }
 
     /// A request that was sent is over.
-    pub fn ended(&self) {
+    pub fn record_end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The target answered; `ttft` where it was a stream.
-    pub fn succeeded(&self, ttft: Option<Duration>, now: Instant) {
+    pub fn record_success(&self, ttft: Option<Duration>, now: Instant) {
         self.answered.store(true, Ordering::Relaxed);
-        lock(&self.breaker).succeeded();
+        lock(&self.breaker).record_success();
         let Some(sample) = ttft else { return };
         let mut latency = lock(&self.latency);
         // The floor rises by two percent with each sample, so that an old one is forgotten.
@@ -104,23 +104,28 @@ impl TargetState {
 
     /// The target failed; true when it is left out from now on. A local target that is starting is left out for a
     /// moment only.
-    pub fn failed(&self, location: Location, policy: &FailoverPolicy, now: Instant) -> bool {
+    pub fn record_failure(
+        &self,
+        location: Location,
+        policy: &FailoverPolicy,
+        now: Instant,
+    ) -> bool {
         let starting = location == Location::Local && !self.has_answered();
         let (limit, eject_for) = if starting {
             (1, policy.eject_for.min(STARTING_EJECTION))
         } else {
             (policy.consecutive_failures, policy.eject_for)
         };
-        lock(&self.breaker).failed(now, limit, eject_for)
+        lock(&self.breaker).record_failure(now, limit, eject_for)
     }
 
     /// The client left before the target had answered.
-    pub fn abandoned(&self) {
-        lock(&self.breaker).abandoned();
+    pub fn record_abandonment(&self) {
+        lock(&self.breaker).record_abandonment();
     }
 
     /// The engine said how long its queue is.
-    pub fn hinted(&self, wait: Duration, now: Instant) {
+    pub fn record_queue_wait(&self, wait: Duration, now: Instant) {
         lock(&self.latency).hint = Some((wait, now));
     }
 
@@ -151,13 +156,13 @@ mod tests {
     fn the_wait_is_what_the_engine_says_while_that_is_fresh() {
         let now = Instant::now();
         let state = TargetState::default();
-        state.hinted(Duration::from_millis(900), now);
+        state.record_queue_wait(Duration::from_millis(900), now);
         assert_eq!(
             state.queue_wait(now),
             None,
             "nothing waits where nothing is in flight"
         );
-        state.began(now);
+        state.record_start(now);
         assert_eq!(state.queue_wait(now), Some(Duration::from_millis(900)));
         assert_eq!(state.queue_wait(now + HINT_LIFE), None);
     }
@@ -166,11 +171,11 @@ mod tests {
     fn a_time_to_first_token_above_its_floor_is_a_wait() {
         let now = Instant::now();
         let state = TargetState::default();
-        state.began(now);
-        state.succeeded(Some(Duration::from_millis(100)), now);
+        state.record_start(now);
+        state.record_success(Some(Duration::from_millis(100)), now);
         assert_eq!(state.queue_wait(now), Some(Duration::ZERO));
         for _ in 0..20 {
-            state.succeeded(Some(Duration::from_millis(1100)), now);
+            state.record_success(Some(Duration::from_millis(1100)), now);
         }
         assert!(
             state
@@ -194,10 +199,10 @@ mod tests {
                 .ejected
                 .is_some()
         };
-        assert!(state.failed(Location::Local, &policy, now) && ejected());
+        assert!(state.record_failure(Location::Local, &policy, now) && ejected());
         state.engines_at(&[([10, 0, 0, 1], 8000).into()]);
         assert!(!ejected());
-        state.failed(Location::Local, &policy, now);
+        state.record_failure(Location::Local, &policy, now);
         state.engines_at(&[([10, 0, 0, 1], 8000).into(), ([10, 0, 0, 2], 8000).into()]);
         assert!(ejected(), "one more engine is no reason to try again");
     }

@@ -10,7 +10,7 @@ use crate::lock::lock;
 use crate::routing::convert;
 use crate::routing::index::input::{Undecodable, WorkloadInput};
 use crate::routing::index::{Index, Restored};
-use crate::routing::shared::Hub;
+use crate::routing::shared_state::SharedState;
 use crate::routing::watch::follow::{Update, follow};
 use futures::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -28,21 +28,21 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The index, with a bell that asks for a new table.
 #[derive(Debug)]
-pub struct Shared {
+pub struct Publisher {
     index: Mutex<Index>,
     bell: Notify,
     missing: watch::Sender<BTreeSet<&'static str>>,
-    hub: Arc<Hub>,
+    shared: Arc<SharedState>,
     /// Targets at providers lose their routes when the API server was not heard for this long.
     close_external_after: Option<Duration>,
 }
 
-impl Shared {
+impl Publisher {
     /// An index that makes no table before each of `needed` has been listed. Targets at providers lose their routes when
     /// the API server was not heard for `close_external_after`.
     pub fn new(
         index: Index,
-        hub: Arc<Hub>,
+        shared: Arc<SharedState>,
         needed: &[&'static str],
         close_external_after: Option<Duration>,
     ) -> Arc<Self> {
@@ -51,7 +51,7 @@ impl Shared {
             index: Mutex::new(index),
             bell: Notify::new(),
             missing,
-            hub,
+            shared,
             close_external_after,
         })
     }
@@ -77,7 +77,7 @@ impl Shared {
         let _ = missing.wait_for(BTreeSet::is_empty).await;
         loop {
             let closed = self.is_unheard();
-            self.tell_closed(closed);
+            self.log_external_closed(closed);
             let table = {
                 let mut index = lock(&self.index);
                 index.external_closed = closed;
@@ -85,13 +85,13 @@ impl Shared {
                 published(&mut index);
                 table
             };
-            if !self.hub.is_synced() {
+            if !self.shared.is_synced() {
                 tracing::info!(
                     workloads = table.workloads().count(),
                     "routing table complete"
                 );
             }
-            self.hub.publish(table);
+            self.shared.publish(table);
             self.news(closed).await;
         }
     }
@@ -112,12 +112,12 @@ impl Shared {
 
     fn is_unheard(&self) -> bool {
         let limit = self.close_external_after;
-        let unheard = self.hub.unheard_for();
+        let unheard = self.shared.since_contact();
         limit.is_some_and(|limit| unheard.is_some_and(|unheard| unheard >= limit))
     }
 
-    fn tell_closed(&self, closed: bool) {
-        if !self.hub.set_external_closed(closed) {
+    fn log_external_closed(&self, closed: bool) {
+        if !self.shared.set_external_closed(closed) {
             return;
         }
         if closed {
@@ -133,25 +133,25 @@ impl Shared {
 }
 
 /// Follows the workloads of all namespaces.
-pub async fn watch_workloads(client: Client, shared: Arc<Shared>) {
+pub async fn watch_workloads(client: Client, publisher: Arc<Publisher>) {
     let api: Api<DeserializeGuard<InferenceWorkload>> = Api::all(client);
-    let hub = Arc::clone(&shared.hub);
-    follow(api, None, "workloads", &hub, |update| match update {
+    let shared = Arc::clone(&publisher.shared);
+    follow(api, None, "workloads", &shared, |update| match update {
         Update::Listed(objects) => {
             let inputs = objects.iter().filter_map(read).collect();
-            shared.change(|index| {
-                tell_restored(index.list(inputs));
+            publisher.change(|index| {
+                log_restored(index.list(inputs));
                 true
             });
-            shared.listed("workloads");
+            publisher.listed("workloads");
         }
         Update::Applied(object) => {
             if let Some(input) = read(&object) {
-                shared.change(|index| index.apply(input));
+                publisher.change(|index| index.apply(input));
             }
         }
         Update::Deleted(object) => {
-            shared.change(|index| {
+            publisher.change(|index| {
                 object
                     .meta()
                     .uid
@@ -163,7 +163,7 @@ pub async fn watch_workloads(client: Client, shared: Arc<Shared>) {
     .await;
 }
 
-fn tell_restored(restored: Restored) {
+fn log_restored(restored: Restored) {
     if restored.older > 0 {
         tracing::warn!(
             workloads = restored.older,
@@ -198,11 +198,11 @@ fn read(
 }
 
 /// Follows the engines of all namespaces.
-pub async fn watch_endpoints(client: Client, shared: Arc<Shared>) {
+pub async fn watch_endpoints(client: Client, publisher: Arc<Publisher>) {
     let api: Api<DeserializeGuard<EndpointSlice>> = Api::all(client);
-    let hub = Arc::clone(&shared.hub);
+    let shared = Arc::clone(&publisher.shared);
     let selector = convert::engine_slices();
-    follow(api, Some(&selector), "endpoints", &hub, |update| {
+    follow(api, Some(&selector), "endpoints", &shared, |update| {
         let of = |object: &DeserializeGuard<EndpointSlice>| {
             let slice = object.0.as_ref().ok().and_then(convert::slice);
             Some((convert::slice_id(object.meta())?, slice))
@@ -212,17 +212,17 @@ pub async fn watch_endpoints(client: Client, shared: Arc<Shared>) {
                 let listed = objects.iter().filter_map(of);
                 let listed = listed.filter_map(|(id, slice)| Some((id, slice?)));
                 let listed = listed.collect();
-                shared.change(|index| index.endpoints.replace(listed));
-                shared.listed("endpoints");
+                publisher.change(|index| index.endpoints.replace(listed));
+                publisher.listed("endpoints");
             }
             Update::Applied(object) => {
                 if let Some((id, slice)) = of(&object) {
-                    shared.change(|index| index.endpoints.set(id, slice));
+                    publisher.change(|index| index.endpoints.set(id, slice));
                 }
             }
             Update::Deleted(object) => {
                 if let Some(id) = convert::slice_id(object.meta()) {
-                    shared.change(|index| index.endpoints.set(id, None));
+                    publisher.change(|index| index.endpoints.set(id, None));
                 }
             }
         }

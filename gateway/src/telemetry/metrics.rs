@@ -3,7 +3,7 @@
 use crate::PLANE;
 use crate::metering::counters::Counters;
 use crate::metering::outcome::Outcome;
-use crate::routing::shared::Hub;
+use crate::routing::shared_state::SharedState;
 use crate::routing::table::Workload;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,9 +11,9 @@ use std::sync::Arc;
 use weir_proto::TTFT_BOUNDS_MS;
 
 /// Everything that this gateway measures, in Prometheus' text format.
-pub fn render(hub: &Hub) -> String {
+pub fn render(shared: &SharedState) -> String {
     let mut page = Page::default();
-    let table = hub.table();
+    let table = shared.table();
     let mut workloads: Vec<_> = table.workloads().collect();
     workloads.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     let version = env!("CARGO_PKG_VERSION");
@@ -29,7 +29,7 @@ pub fn render(hub: &Hub) -> String {
         "Workloads in the routing table.",
     );
     page.line("table_workloads", "", workloads.len());
-    if let Some(unheard) = hub.unheard_for() {
+    if let Some(unheard) = shared.since_contact() {
         page.head(
             "table_age_seconds",
             "gauge",
@@ -42,24 +42,24 @@ pub fn render(hub: &Hub) -> String {
         "gauge",
         "1 while targets at providers have no route, because the API server was not heard for too long.",
     );
-    page.line("external_closed", "", u8::from(hub.is_external_closed()));
+    page.line("external_closed", "", u8::from(shared.is_external_closed()));
     page.head(
         "watch_failing",
         "gauge",
         "1 while what the table has of this kind may be old, because its watch fails.",
     );
-    for (kind, fails) in hub.failing_watches() {
+    for (kind, fails) in shared.watch_failures() {
         let labels = format!(r#"kind="{kind}""#);
         page.line("watch_failing", &labels, u8::from(fails));
     }
     page.head("draining", "gauge", "1 while the gateway is stopping.");
-    page.line("draining", "", u8::from(hub.is_draining()));
+    page.line("draining", "", u8::from(shared.is_draining()));
     page.head(
         "refused_requests_total",
         "counter",
         "Requests answered with an error before they had a target.",
     );
-    for (code, count) in hub.refusals() {
+    for (code, count) in shared.refusals() {
         page.line(
             "refused_requests_total",
             &format!(r#"code="{code}""#),

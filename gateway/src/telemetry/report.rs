@@ -6,7 +6,7 @@ use crate::external::provider::ProviderRow;
 use crate::metering::outcome::Outcome;
 use crate::metering::workload::Metering;
 use crate::routing::keys::KeyHash;
-use crate::routing::shared::{Hub, WakeUp};
+use crate::routing::shared_state::{SharedState, WakeUp};
 use crate::routing::table::{RouteTable, Uid, Workload};
 use futures::Stream;
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +29,7 @@ const REPORTS_KEPT: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Reporter {
     /// The table, the wake-ups, the draining.
-    pub hub: Arc<Hub>,
+    pub shared: Arc<SharedState>,
     /// UID of this pod.
     pub pod_uid: String,
     /// The providers of the latest table.
@@ -80,9 +80,9 @@ impl Session {
     }
 
     async fn run(mut self, sender: mpsc::Sender<Result<GatewayReport, Status>>) {
-        let hub = Arc::clone(&self.source.hub);
+        let shared = Arc::clone(&self.source.shared);
         let (mut versions, mut wake_ups, mut draining) =
-            (hub.versions(), hub.wake_ups(), hub.draining());
+            (shared.versions(), shared.wake_ups(), shared.draining());
         let mut ticks = interval(COUNTERS_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
@@ -112,9 +112,9 @@ impl Session {
         self.seq += 1;
         GatewayReport {
             pod_uid: self.source.pod_uid.clone(),
-            boot_id: self.source.hub.boot_id.clone(),
+            boot_id: self.source.shared.boot_id.clone(),
             seq: self.seq,
-            draining: self.source.hub.is_draining(),
+            draining: self.source.shared.is_draining(),
             ..report
         }
     }
@@ -122,7 +122,7 @@ impl Session {
     /// What this reader does not know yet; acknowledgements always, the rest with the tick.
     fn changes(&mut self, with_counters: bool) -> GatewayReport {
         // Before the first complete table there is nothing to acknowledge.
-        let table = self.source.hub.table();
+        let table = self.source.shared.table();
         let mut report = GatewayReport {
             acknowledgements: self.acknowledgements(&table),
             ..GatewayReport::default()

@@ -40,24 +40,24 @@ impl Breaker {
     }
 
     /// A request is about to be sent.
-    pub fn begin(&mut self, now: Instant) {
+    pub fn record_start(&mut self, now: Instant) {
         if self.circuit(now) == Circuit::HalfOpen {
             self.trial_since = Some(now);
         }
     }
 
     /// A request was given up by its client: neither good nor bad.
-    pub fn abandoned(&mut self) {
+    pub fn record_abandonment(&mut self) {
         self.trial_since = None;
     }
 
     /// A request got its first byte.
-    pub fn succeeded(&mut self) {
+    pub fn record_success(&mut self) {
         *self = Self::default();
     }
 
     /// A request failed; true when the target is left out from now on.
-    pub fn failed(&mut self, now: Instant, limit: u32, eject_for: Duration) -> bool {
+    pub fn record_failure(&mut self, now: Instant, limit: u32, eject_for: Duration) -> bool {
         self.failures = self.failures.saturating_add(1);
         let trial_failed = self.trial_since.take().is_some();
         let opens = trial_failed || (self.open_until.is_none() && self.failures >= limit.max(1));
@@ -78,28 +78,28 @@ mod tests {
     fn a_target_is_left_out_after_failures_in_a_row_and_tried_once_before_it_returns() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
-        assert!(!breaker.failed(start, 3, EJECT));
-        assert!(!breaker.failed(start, 3, EJECT));
-        breaker.succeeded();
-        assert!(!breaker.failed(start, 3, EJECT));
-        assert!(!breaker.failed(start, 3, EJECT));
+        assert!(!breaker.record_failure(start, 3, EJECT));
+        assert!(!breaker.record_failure(start, 3, EJECT));
+        breaker.record_success();
+        assert!(!breaker.record_failure(start, 3, EJECT));
+        assert!(!breaker.record_failure(start, 3, EJECT));
         assert_eq!(breaker.circuit(start), Circuit::Closed);
-        assert!(breaker.failed(start, 3, EJECT));
+        assert!(breaker.record_failure(start, 3, EJECT));
         assert_eq!(breaker.circuit(start), Circuit::Open(start + EJECT));
 
         let later = start + EJECT;
         assert_eq!(breaker.circuit(later), Circuit::HalfOpen);
-        breaker.begin(later);
+        breaker.record_start(later);
         assert!(
             matches!(breaker.circuit(later), Circuit::Open(_)),
             "one trial at a time"
         );
-        assert!(breaker.failed(later, 3, EJECT));
+        assert!(breaker.record_failure(later, 3, EJECT));
         assert_eq!(breaker.circuit(later), Circuit::Open(later + EJECT));
 
         let again = later + EJECT;
-        breaker.begin(again);
-        breaker.succeeded();
+        breaker.record_start(again);
+        breaker.record_success();
         assert_eq!(breaker.circuit(again), Circuit::Closed);
     }
 
@@ -107,9 +107,9 @@ mod tests {
     fn a_client_that_leaves_does_not_end_a_trial_as_a_failure() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
-        breaker.failed(start, 1, EJECT);
-        breaker.begin(start + EJECT);
-        breaker.abandoned();
+        breaker.record_failure(start, 1, EJECT);
+        breaker.record_start(start + EJECT);
+        breaker.record_abandonment();
         assert_eq!(breaker.circuit(start + EJECT), Circuit::HalfOpen);
     }
 }

@@ -24,7 +24,7 @@ async fn a_request_to_an_engine_carries_a_token_for_its_workload_and_never_the_c
     assert_eq!(sent(&engine, 0), None, "no key was read yet");
     let root = EngineRoot::generate().expect("a root");
     let key = root.certify("local", u64::MAX).expect("a key");
-    server.hub.engine_keys.set(vec![key]);
+    server.shared.engine_keys.set(vec![key]);
     assert_eq!(server.post(CHAT).await.status, 200);
     let token = sent(&engine, 1).expect("a token");
     let lock = EngineLock::new(root.public(), Audience::new("local", UID));

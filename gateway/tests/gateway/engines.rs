@@ -53,9 +53,9 @@ async fn a_target_without_engines_is_starting_at_once_and_served_as_soon_as_it_h
     let route = Route::default().engines("local", 100, &[]);
     let state = route.state.clone();
     let server = Server::start_with(vec![route.build()], quick()).await;
-    let mut wake_ups = server.hub.wake_ups();
+    let mut wake_ups = server.shared.wake_ups();
     let engines = || {
-        let page = weir_gateway::telemetry::metrics::render(&server.hub);
+        let page = weir_gateway::telemetry::metrics::render(&server.shared);
         let line = r#"weir_gateway_target_engines{namespace="ns",workload="chat",target="local"} "#;
         let value = page.lines().find_map(|each| each.strip_prefix(line));
         value.expect("a line for the target").to_owned()
@@ -83,7 +83,7 @@ async fn a_target_without_engines_is_starting_at_once_and_served_as_soon_as_it_h
     };
     let workload = route.local("local", 100, upstream.port).build();
     server
-        .hub
+        .shared
         .publish(weir_gateway::routing::table::RouteTable::new(vec![
             workload,
         ]));

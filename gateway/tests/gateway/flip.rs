@@ -38,7 +38,9 @@ async fn a_stream_stays_on_its_target_and_new_requests_go_to_the_new_one() {
     let mut stream = server.send(request, STREAM).await.into_body();
     stream.frame().await.expect("a frame").expect("bytes");
 
-    server.hub.publish(RouteTable::new(vec![route(2, 0, 100)]));
+    server
+        .shared
+        .publish(RouteTable::new(vec![route(2, 0, 100)]));
     for _ in 0..5 {
         assert_eq!(
             server.post(CHAT).await.way(),
@@ -113,7 +115,7 @@ async fn no_request_fails_while_the_table_flips() {
         .collect();
     let flips = async {
         for step in 1.. {
-            server.hub.publish(RouteTable::new(vec![route(step)]));
+            server.shared.publish(RouteTable::new(vec![route(step)]));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -191,7 +191,7 @@ async fn a_sleeping_target_is_woken_and_waited_for() {
         .asleep()
         .build();
     let server = Server::start_with(vec![workload], quick()).await;
-    let mut wake_ups = server.hub.wake_ups();
+    let mut wake_ups = server.shared.wake_ups();
     let answer = server.post(CHAT).await;
     assert_eq!(
         (answer.status.as_u16(), answer.code().as_str()),

@@ -164,7 +164,7 @@ mod in_the_cloud {
         let server = Server::start_unsynced(quick()).await;
         let table = index.build();
         let state = Arc::clone(&table.by_uid(UID).expect("a route").state);
-        server.hub.publish(table);
+        server.shared.publish(table);
         let answer = server.post(CHAT).await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.way(), (NANO, "External", "placement"));

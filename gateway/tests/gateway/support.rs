@@ -18,7 +18,7 @@ use weir_gateway::policy::TrafficPolicy;
 use weir_gateway::request::handle::Gateway;
 use weir_gateway::routing::index::Index;
 use weir_gateway::routing::keys::Keys;
-use weir_gateway::routing::shared::Hub;
+use weir_gateway::routing::shared_state::SharedState;
 use weir_gateway::routing::table::{RouteTable, RouteTarget, Target, Workload};
 use weir_gateway::routing::workload_state::WorkloadState;
 use weir_gateway::server::{Drained, ServerLimits, serve};
@@ -133,7 +133,7 @@ pub async fn closed_port() -> u16 {
 /// A gateway that serves on loopback.
 pub struct Server {
     pub port: u16,
-    pub hub: Arc<Hub>,
+    pub shared: Arc<SharedState>,
     pub task: JoinHandle<Drained>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
@@ -160,15 +160,15 @@ impl Server {
 
     pub async fn start_with(workloads: Vec<Arc<Workload>>, limits: Limits) -> Self {
         let server = Self::start_unsynced(limits).await;
-        server.hub.publish(RouteTable::new(workloads));
+        server.shared.publish(RouteTable::new(workloads));
         server
     }
 
     pub async fn start_unsynced(limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let hub = Arc::new(Hub::default());
-        let gateway = Arc::new(Gateway::new(Arc::clone(&hub), limits));
+        let shared = Arc::new(SharedState::default());
+        let gateway = Arc::new(Gateway::new(Arc::clone(&shared), limits));
         let limits = ServerLimits {
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),
@@ -181,7 +181,7 @@ impl Server {
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Self {
             port,
-            hub,
+            shared,
             task,
             client,
         }

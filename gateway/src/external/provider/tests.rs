@@ -61,7 +61,7 @@ fn a_new_key_makes_a_new_handle_and_keeps_the_health() {
 fn nothing_is_known_of_an_endpoint_that_was_changed() {
     let mut providers = providers(Some("one"));
     let before = providers.resolve("p").expect("usable");
-    before.health.succeeded(None);
+    before.health.record_success(None);
     let mut moved = providers.declared["p"].clone().expect("declared");
     moved.endpoint = "https://elsewhere.example.com/v1".into();
     providers.set_providers([("p".into(), Some(moved))].into());

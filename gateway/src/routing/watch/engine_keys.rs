@@ -1,6 +1,6 @@
 //! Follows the Secret with the keys of this plane towards engines.
 
-use crate::routing::shared::Hub;
+use crate::routing::shared_state::SharedState;
 use crate::routing::watch::follow::{Update, follow_one};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
@@ -10,10 +10,15 @@ use weir_identity::PlaneKey;
 
 /// Follows the Secret with this plane's keys, and no other. When it goes, the last keys stay in force: engines take them as
 /// long as their certificates say.
-pub async fn watch_engine_keys(client: Client, namespace: String, plane: &str, hub: Arc<Hub>) {
+pub async fn watch_engine_keys(
+    client: Client,
+    namespace: String,
+    plane: &str,
+    shared: Arc<SharedState>,
+) {
     let api: Api<Secret> = Api::namespaced(client, &namespace);
     let name = names::engine_key_secret(plane);
-    follow_one(api, &name, "engine-keys", &hub, |update| {
+    follow_one(api, &name, "engine-keys", &shared, |update| {
         let secrets = match update {
             Update::Listed(secrets) => secrets,
             Update::Applied(secret) => vec![secret],
@@ -23,7 +28,7 @@ pub async fn watch_engine_keys(client: Client, namespace: String, plane: &str, h
             let keys = plane_keys(secret);
             tracing::info!(secret = %name, keys = keys.len(), "keys towards engines read");
             if !keys.is_empty() {
-                hub.engine_keys.set(keys);
+                shared.engine_keys.set(keys);
             }
         }
     })

@@ -1,7 +1,7 @@
 //! Follows one kind of objects. A watch that is quiet may be well, or of a history that the API server no longer has, so
 //! it is asked besides, in a way that costs it little.
 
-use crate::routing::shared::Hub;
+use crate::routing::shared_state::SharedState;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kube::api::ListParams;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 /// The API server ends a watch after this time, so that a connection that died is noticed.
 const WATCH_SECONDS: u32 = 60;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How often the API server is asked at which version it is.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
 /// How long it may take to say so.
@@ -39,7 +39,7 @@ pub async fn follow<K>(
     api: Api<K>,
     selector: Option<&str>,
     what: &'static str,
-    hub: &Hub,
+    shared: &SharedState,
     handle: impl FnMut(Update<K>),
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -48,7 +48,7 @@ pub async fn follow<K>(
         labels: selector.map(str::to_owned),
         fields: None,
     };
-    follow_selection(api, &selection, what, hub, handle).await;
+    follow_selection(api, &selection, what, shared, handle).await;
 }
 
 /// The same of one object, by its name.
@@ -56,7 +56,7 @@ pub async fn follow_one<K>(
     api: Api<K>,
     name: &str,
     what: &'static str,
-    hub: &Hub,
+    shared: &SharedState,
     handle: impl FnMut(Update<K>),
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -65,7 +65,7 @@ pub async fn follow_one<K>(
         labels: None,
         fields: Some(format!("metadata.name={name}")),
     };
-    follow_selection(api, &selection, what, hub, handle).await;
+    follow_selection(api, &selection, what, shared, handle).await;
 }
 
 /// Which objects of a kind.
@@ -79,7 +79,7 @@ async fn follow_selection<K>(
     api: Api<K>,
     selection: &Selection,
     what: &'static str,
-    hub: &Hub,
+    shared: &SharedState,
     mut handle: impl FnMut(Update<K>),
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -88,7 +88,7 @@ async fn follow_selection<K>(
     let mut checks = std::pin::pin!(checks(&api, selection));
     let mut versions = Versions::default();
     let mut listing = Vec::new();
-    hub.watches(what, false);
+    shared.record_watch(what, false);
     let mut pause = FIRST_PAUSE;
     let mut away = false;
     let mut answered = false;
@@ -97,7 +97,7 @@ async fn follow_selection<K>(
             event = events.try_next() => event,
             Some(version) = checks.next() => {
                 if !away && let Some(version) = version {
-                    hub.heard(what);
+                    shared.record_contact(what);
                     if versions.went_back(version) {
                         tracing::warn!(what, version, "the API server is at an older version than before, as after a restore; everything is listed anew");
                         events = self::events(&api, selection);
@@ -112,7 +112,7 @@ async fn follow_selection<K>(
             Err(error) => {
                 if !std::mem::replace(&mut away, true) {
                     tracing::warn!(what, %error, "watch failed; the last table stays in force");
-                    hub.watches(what, true);
+                    shared.record_watch(what, true);
                 }
                 // A server that comes back refuses a few times for different reasons; none of them is worth long pauses.
                 let answers = is_answer(&error);
@@ -120,18 +120,18 @@ async fn follow_selection<K>(
                     pause = FIRST_PAUSE;
                 }
                 sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                pause = (pause * 2).min(MAX_PAUSE);
                 events = self::events(&api, selection);
                 continue;
             }
         };
         // The beginning of a list comes before the server was asked.
         if !matches!(event, Event::Init) {
-            hub.heard(what);
+            shared.record_contact(what);
             pause = FIRST_PAUSE;
             if std::mem::take(&mut away) {
                 tracing::info!(what, "watch recovered");
-                hub.watches(what, false);
+                shared.record_watch(what, false);
             }
         }
         match event {
@@ -140,16 +140,16 @@ async fn follow_selection<K>(
                 versions = Versions::default();
             }
             Event::InitApply(object) => {
-                versions.heard(&object);
+                versions.record(&object);
                 listing.push(object);
             }
             Event::InitDone => handle(Update::Listed(std::mem::take(&mut listing))),
             Event::Apply(object) => {
-                versions.heard(&object);
+                versions.record(&object);
                 handle(Update::Applied(object));
             }
             Event::Delete(object) => {
-                versions.heard(&object);
+                versions.record(&object);
                 handle(Update::Deleted(object));
             }
         }
@@ -200,7 +200,7 @@ struct Versions {
 }
 
 impl Versions {
-    fn heard(&mut self, object: &impl Resource) {
+    fn record(&mut self, object: &impl Resource) {
         let version = object.meta().resource_version.as_deref();
         let version = version.and_then(|version| version.parse().ok());
         self.newest = self.newest.max(version.unwrap_or(0));

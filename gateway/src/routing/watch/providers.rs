@@ -3,8 +3,8 @@
 use crate::external::api_key::ApiKey;
 use crate::external::convert::{provider_input, secret_values};
 use crate::external::provider::ProviderInput;
-use crate::routing::shared::Hub;
-use crate::routing::watch::Shared;
+use crate::routing::shared_state::SharedState;
+use crate::routing::watch::Publisher;
 use crate::routing::watch::follow::{Update, follow};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::DeserializeGuard;
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use weir_crds::InferenceProvider;
 
 /// Follows the providers. One that does not decode cannot be used.
-pub async fn watch_providers(client: Client, shared: Arc<Shared>, hub: Arc<Hub>) {
+pub async fn watch_providers(client: Client, publisher: Arc<Publisher>, shared: Arc<SharedState>) {
     let api: Api<DeserializeGuard<InferenceProvider>> = Api::all(client);
     let mut known: BTreeMap<Arc<str>, Option<ProviderInput>> = BTreeMap::new();
-    follow(api, None, "providers", &hub, |update| {
+    follow(api, None, "providers", &shared, |update| {
         let (list, complete) = match update {
             Update::Listed(objects) => {
                 known.clear();
@@ -35,22 +35,27 @@ pub async fn watch_providers(client: Client, shared: Arc<Shared>, hub: Arc<Hub>)
             };
             known.insert(name.into(), object.0.as_ref().ok().and_then(provider_input));
         }
-        shared.change(|index| {
+        publisher.change(|index| {
             index.providers.set_providers(known.clone());
             true
         });
         if complete {
-            shared.listed("providers");
+            publisher.listed("providers");
         }
     })
     .await;
 }
 
 /// Follows the Secrets of the namespace for provider keys, and of no other.
-pub async fn watch_secrets(client: Client, namespace: String, shared: Arc<Shared>, hub: Arc<Hub>) {
+pub async fn watch_secrets(
+    client: Client,
+    namespace: String,
+    publisher: Arc<Publisher>,
+    shared: Arc<SharedState>,
+) {
     let api: Api<Secret> = Api::namespaced(client, &namespace);
     let mut known: BTreeMap<String, BTreeMap<String, Option<ApiKey>>> = BTreeMap::new();
-    follow(api, None, "secrets", &hub, |update| {
+    follow(api, None, "secrets", &shared, |update| {
         let (list, complete) = match update {
             Update::Listed(objects) => {
                 known.clear();
@@ -68,12 +73,12 @@ pub async fn watch_secrets(client: Client, namespace: String, shared: Arc<Shared
             };
             known.insert(name, secret_values(&secret));
         }
-        shared.change(|index| {
+        publisher.change(|index| {
             index.providers.set_secrets(known.clone());
             true
         });
         if complete {
-            shared.listed("secrets");
+            publisher.listed("secrets");
         }
     })
     .await;

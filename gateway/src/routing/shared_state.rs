@@ -26,12 +26,12 @@ pub struct WakeUp {
 
 /// Shared by all parts of the gateway.
 #[derive(Debug)]
-pub struct Hub {
+pub struct SharedState {
     table: ArcSwap<RouteTable>,
     /// Counts the tables that were put in force; 0 before the first.
     version: watch::Sender<u64>,
     /// When each kind was last heard.
-    heard: Mutex<BTreeMap<&'static str, Instant>>,
+    contacts: Mutex<BTreeMap<&'static str, Instant>>,
     external_closed: AtomicBool,
     watches: Mutex<BTreeMap<&'static str, bool>>,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
@@ -43,12 +43,12 @@ pub struct Hub {
     pub boot_id: String,
 }
 
-impl Default for Hub {
+impl Default for SharedState {
     fn default() -> Self {
         Self {
             table: ArcSwap::default(),
             version: watch::Sender::new(0),
-            heard: Mutex::default(),
+            contacts: Mutex::default(),
             external_closed: AtomicBool::new(false),
             watches: Mutex::default(),
             refusals: Mutex::default(),
@@ -64,7 +64,7 @@ impl Default for Hub {
     }
 }
 
-impl Hub {
+impl SharedState {
     /// The table in force.
     pub fn table(&self) -> Arc<RouteTable> {
         self.table.load_full()
@@ -87,13 +87,13 @@ impl Hub {
     }
 
     /// The API server was heard on a kind: by a list, news, or an answer that shows that there are none.
-    pub fn heard(&self, what: &'static str) {
-        lock(&self.heard).insert(what, Instant::now());
+    pub fn record_contact(&self, what: &'static str) {
+        lock(&self.contacts).insert(what, Instant::now());
     }
 
     /// Since when nothing was heard of the kind that was heard least recently; `None` before the first time.
-    pub fn unheard_for(&self) -> Option<Duration> {
-        let oldest = lock(&self.heard).values().min().copied();
+    pub fn since_contact(&self) -> Option<Duration> {
+        let oldest = lock(&self.contacts).values().min().copied();
         oldest.map(|at| at.elapsed())
     }
 
@@ -108,17 +108,17 @@ impl Hub {
     }
 
     /// Whether the watch of a kind fails at present, so that what the table has of it may be old.
-    pub fn watches(&self, what: &'static str, fails: bool) {
+    pub fn record_watch(&self, what: &'static str, fails: bool) {
         lock(&self.watches).insert(what, fails);
     }
 
     /// Every kind that is watched, and whether its watch fails.
-    pub fn failing_watches(&self) -> BTreeMap<&'static str, bool> {
+    pub fn watch_failures(&self) -> BTreeMap<&'static str, bool> {
         lock(&self.watches).clone()
     }
 
     /// A request was answered with an error before it had a target.
-    pub fn refused(&self, code: &'static str) {
+    pub fn record_refusal(&self, code: &'static str) {
         *lock(&self.refusals).entry(code).or_default() += 1;
     }
 
