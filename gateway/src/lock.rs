@@ -1,4 +1,4 @@
-//! Taking a lock whose holder may have panicked: what it guards is whole after every statement.
+//! Taking a lock whose holder may have panicked: what it guards is whole after every statement. A leaf.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -17,15 +17,14 @@ use weir_gateway::admin;
 use weir_gateway::config::{Args, Command};
 #[cfg(feature = "cloud")]
 use weir_gateway::external::{self, ExternalTimeouts, Providers};
-use weir_gateway::request::handle::Gateway;
-use weir_gateway::routing::index::Index;
-use weir_gateway::routing::shared_state::SharedState;
-use weir_gateway::routing::watch::engine_keys::watch_engine_keys;
+use weir_gateway::request::Gateway;
+use weir_gateway::routing::{
+    Index, Publisher, SharedState, run_watches, watch_endpoints, watch_engine_keys, watch_workloads,
+};
 #[cfg(feature = "cloud")]
-use weir_gateway::routing::watch::providers;
-use weir_gateway::routing::watch::{self, Publisher, watch_endpoints, watch_workloads};
+use weir_gateway::routing::{watch_providers, watch_secrets};
 use weir_gateway::server::{self, ServerLimits};
-use weir_gateway::telemetry::report::{COUNTERS_EVERY, Reporter};
+use weir_gateway::telemetry::{COUNTERS_EVERY, Reporter};
 use weir_identity::{CertificateSource, Identity, RequestOptions, serve_tonic, server_config};
 use weir_proto::gateway_server::GatewayServer;
 
@@ -54,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
     let (mut watching, reporter) = watches(&args, &client, &shared);
     let keys = watch_engine_keys(client.clone(), args.namespace, PLANE, Arc::clone(&shared));
     watching.push(keys.boxed());
-    let watching = tokio::spawn(watch::all(watching));
+    let watching = tokio::spawn(run_watches(watching));
     tokio::spawn(report(grpc, client, reporter));
     tokio::spawn(drain_on_signal(Arc::clone(&shared))?);
 
@@ -161,9 +160,8 @@ fn watches(
     let watching = vec![
         watch_workloads(client.clone(), Arc::clone(&publisher)).boxed(),
         watch_endpoints(client.clone(), Arc::clone(&publisher)).boxed(),
-        providers::watch_providers(client.clone(), Arc::clone(&publisher), Arc::clone(shared))
-            .boxed(),
-        providers::watch_secrets(client.clone(), namespace, publisher, Arc::clone(shared)).boxed(),
+        watch_providers(client.clone(), Arc::clone(&publisher), Arc::clone(shared)).boxed(),
+        watch_secrets(client.clone(), namespace, publisher, Arc::clone(shared)).boxed(),
         external::probe_forever(followed.clone()).boxed(),
         publish.boxed(),
     ];

@@ -1,9 +1,8 @@
-//! What a workload's owner allows: where its data may go, and when requests leave a target. Imports nothing of the
-//! gateway.
+//! What a workload's owner allows: where its data may go, and when requests leave a target. A leaf: it imports
+//! nothing of the gateway.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
-use weir_terms::Demands;
 
 /// Whether a workload's data may leave the cluster; fixed for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +15,7 @@ pub enum Egress {
 
 impl Egress {
     /// Whether this build serves such workloads.
-    pub fn is_of_this_plane(self) -> bool {
+    pub(crate) fn is_of_this_plane(self) -> bool {
         (self == Self::Allowed) == cfg!(feature = "cloud")
     }
 }
@@ -30,23 +29,13 @@ pub struct DataDemands {
     pub require_zero_retention: bool,
 }
 
-impl DataDemands {
-    /// As they are compared with a provider's terms.
-    pub fn demands(&self) -> Demands<'_> {
-        Demands {
-            allowed_jurisdictions: &self.allowed_jurisdictions,
-            require_zero_retention: self.require_zero_retention,
-        }
-    }
-}
-
 /// When requests leave a local target that works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpillPolicy {
     /// Whether a long queue spills.
     pub enabled: bool,
     /// The longest wait that does not spill.
-    pub queue_wait: Duration,
+    pub(crate) queue_wait: Duration,
     /// Whether an external target bridges a cold start.
     pub bridges_cold_start: bool,
 }
@@ -64,15 +53,15 @@ pub struct TrafficPolicy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailoverPolicy {
     /// No connection, or one that was lost before the first byte.
-    pub on_connect: bool,
+    pub(crate) on_connect: bool,
     /// No first byte in time.
-    pub on_timeout: bool,
+    pub(crate) on_timeout: bool,
     /// 429.
-    pub on_too_many_requests: bool,
+    pub(crate) on_too_many_requests: bool,
     /// 5xx.
     pub on_server_error: bool,
     /// Failures in a row that eject a target.
-    pub consecutive_failures: u32,
+    pub(crate) consecutive_failures: u32,
     /// For how long.
     pub eject_for: Duration,
 }

@@ -19,7 +19,7 @@ impl ApiKey {
     }
 
     /// The value of a header that is the key after a prefix.
-    pub fn with_prefix(&self, prefix: &'static str) -> HeaderValue {
+    pub(crate) fn with_prefix(&self, prefix: &'static str) -> HeaderValue {
         let text = [prefix.as_bytes(), self.0.as_bytes()].concat();
         // Both parts are values of headers, and so is one after the other.
         let mut value = HeaderValue::from_bytes(&text).unwrap_or_else(|_| self.0.clone());

@@ -35,7 +35,7 @@ pub fn provider_input(provider: &InferenceProvider) -> Option<ProviderInput> {
 }
 
 /// The values of a Secret that can be keys.
-pub fn secret_values(secret: &Secret) -> BTreeMap<String, Option<ApiKey>> {
+pub(crate) fn secret_values(secret: &Secret) -> BTreeMap<String, Option<ApiKey>> {
     secret
         .data
         .iter()

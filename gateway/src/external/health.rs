@@ -62,7 +62,7 @@ pub enum CircuitState {
 
 impl ProviderHealth {
     /// Until when nothing is sent, if so.
-    pub fn open_until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn open_until(&self, now: Instant) -> Option<Instant> {
         match lock(&self.0).breaker.circuit(now) {
             Circuit::Open(until) => Some(until),
             Circuit::Closed | Circuit::HalfOpen => None,
@@ -111,7 +111,7 @@ impl ProviderHealth {
     }
 
     /// The client left before there was an answer.
-    pub fn record_abandonment(&self) {
+    pub(crate) fn record_abandonment(&self) {
         lock(&self.0).breaker.record_abandonment();
     }
 

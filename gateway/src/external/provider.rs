@@ -12,7 +12,7 @@ use http::uri::Authority;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use weir_crds::provider::ProviderFormat;
-use weir_terms::{Breach, Terms};
+use weir_terms::{Breach, Demands, Terms};
 
 /// A provider as its object declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,11 @@ impl ProviderTerms {
             zero_retention: Some(self.zero_retention),
             admits_namespace: weir_terms::admits(&self.allowed_namespaces, namespace),
         };
-        let breaches = weir_terms::breaches(data.demands(), terms);
+        let demands = Demands {
+            allowed_jurisdictions: &data.allowed_jurisdictions,
+            require_zero_retention: data.require_zero_retention,
+        };
+        let breaches = weir_terms::breaches(demands, terms);
         breaches.first().copied()
     }
 }
@@ -76,22 +80,22 @@ pub struct ProviderHandle {
     /// Name of the object.
     pub name: Arc<str>,
     /// Host and port.
-    pub authority: Authority,
+    pub(crate) authority: Authority,
     /// Path of the base URL, without a slash at its end.
-    pub base_path: String,
+    pub(crate) base_path: String,
     /// What its format means.
     pub(crate) format: &'static dyn Format,
     /// The key, where one is declared.
     pub key: Option<ApiKey>,
     /// The client.
-    pub client: ExternalClient,
+    pub(crate) client: ExternalClient,
     /// What is observed.
     pub health: Arc<ProviderHealth>,
 }
 
 impl ProviderHandle {
     /// The URL of a path below its base URL; `None` when that makes none.
-    pub fn uri(&self, path: &str) -> Option<Uri> {
+    pub(crate) fn uri(&self, path: &str) -> Option<Uri> {
         Uri::builder()
             .scheme("https")
             .authority(self.authority.clone())
@@ -101,7 +105,7 @@ impl ProviderHandle {
     }
 
     /// Puts the key on a request, where one is declared.
-    pub fn authorize(&self, headers: &mut HeaderMap) {
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap) {
         if let Some(key) = &self.key {
             self.format.authorize(key, headers);
         }
@@ -219,7 +223,12 @@ impl Providers {
     }
 
     /// What of the terms of a provider a workload of that namespace and with these demands may not accept.
-    pub fn breach(&self, provider: &str, namespace: &str, data: &DataDemands) -> Option<Breach> {
+    pub(crate) fn breach(
+        &self,
+        provider: &str,
+        namespace: &str,
+        data: &DataDemands,
+    ) -> Option<Breach> {
         let declared = self.declared.get(provider).and_then(Option::as_ref);
         let all = declared.into_iter().chain(self.floors.get(provider));
         all.filter_map(|each| each.terms.breach(namespace, data))
@@ -237,7 +246,7 @@ impl Providers {
     }
 
     /// Whether a provider declares that it serves a model.
-    pub fn offers(&self, provider: &str, model: &str) -> bool {
+    pub(crate) fn offers(&self, provider: &str, model: &str) -> bool {
         let declared = self.declared.get(provider).and_then(Option::as_ref);
         declared.is_some_and(|declared| declared.models.contains(model))
     }

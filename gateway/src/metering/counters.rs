@@ -8,7 +8,7 @@ use weir_proto::TTFT_BOUNDS_MS;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Requests that are over, by [`Outcome`].
-    pub outcomes: [u64; Outcome::ALL.len()],
+    pub(crate) outcomes: [u64; Outcome::ALL.len()],
     /// Requests without an end yet.
     pub in_flight: u64,
     /// Tokens of prompts.
@@ -22,14 +22,14 @@ pub struct Counters {
     /// Answers by their time to first token, one bucket for each of [`TTFT_BOUNDS_MS`] and one beyond; not cumulative.
     pub ttft_buckets: [u64; TTFT_BOUNDS_MS.len() + 1],
     /// Sum of the times to first token, in milliseconds.
-    pub ttft_sum_ms: u64,
+    pub(crate) ttft_sum_ms: u64,
     /// Sum of the requests' durations, in milliseconds.
-    pub duration_sum_ms: u64,
+    pub(crate) duration_sum_ms: u64,
 }
 
 impl Counters {
     /// Adds one request.
-    pub fn add(&mut self, observation: &Observation) {
+    pub(crate) fn add(&mut self, observation: &Observation) {
         self.outcomes[observation.outcome as usize] += 1;
         self.input_tokens += observation.input_tokens;
         self.cached_input_tokens += observation.cached_input_tokens;

@@ -8,15 +8,15 @@ use weir_proto::MINUTES_KEPT;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Minute {
     /// Minutes since the Unix epoch.
-    pub minute: u64,
+    pub(crate) minute: u64,
     /// Requests of clients that came in it.
     pub requests: u64,
     /// Tokens of prompts.
-    pub input_tokens: u64,
+    pub(crate) input_tokens: u64,
     /// Of these, tokens that a cache supplied.
-    pub cached_input_tokens: u64,
+    pub(crate) cached_input_tokens: u64,
     /// Tokens of answers.
-    pub output_tokens: u64,
+    pub(crate) output_tokens: u64,
 }
 
 /// The last minutes in which something happened, the newest last.
@@ -25,12 +25,12 @@ pub struct MinuteRing(VecDeque<Minute>);
 
 impl MinuteRing {
     /// Counts a client's request, however many targets it will be sent to.
-    pub fn record_request(&mut self, minute: u64) {
+    pub(crate) fn record_request(&mut self, minute: u64) {
         self.newest(minute).requests += 1;
     }
 
     /// Adds the tokens of a request that ended in a minute.
-    pub fn add(&mut self, minute: u64, observation: &Observation) {
+    pub(crate) fn add(&mut self, minute: u64, observation: &Observation) {
         let newest = self.newest(minute);
         newest.input_tokens += observation.input_tokens;
         newest.cached_input_tokens += observation.cached_input_tokens;

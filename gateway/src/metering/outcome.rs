@@ -27,7 +27,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order of `self as usize`.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Answered,
         Self::Refused,
         Self::TooManyRequests,
@@ -53,7 +53,7 @@ impl Outcome {
     }
 
     /// Whether the target is to blame.
-    pub fn is_failure(self) -> bool {
+    pub(crate) fn is_failure(self) -> bool {
         matches!(
             self,
             Self::TooManyRequests
@@ -67,27 +67,27 @@ impl Outcome {
 
 /// What one request to one target came to.
 #[derive(Clone, Debug)]
-pub struct Observation {
+pub(crate) struct Observation {
     /// How it ended.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Where it was.
-    pub location: Location,
+    pub(crate) location: Location,
     /// Why it was there.
     pub reason: Reason,
     /// Status of the target's answer, 0 without one.
     pub status: u16,
     /// Tokens of the prompt.
-    pub input_tokens: u64,
+    pub(crate) input_tokens: u64,
     /// Of these, tokens that a cache supplied.
-    pub cached_input_tokens: u64,
+    pub(crate) cached_input_tokens: u64,
     /// Tokens of the answer.
-    pub output_tokens: u64,
+    pub(crate) output_tokens: u64,
     /// The token counts are this gateway's estimate.
-    pub estimated: bool,
+    pub(crate) estimated: bool,
     /// From sending to the first token; only of streams.
-    pub ttft: Option<Duration>,
+    pub(crate) ttft: Option<Duration>,
     /// From sending to the end.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
 }
 
 impl Default for Observation {

@@ -5,19 +5,19 @@ use crate::upstream::place::{Location, Reason};
 
 /// Answers of a workload by location, reason and class of status; what `/metrics` counts.
 #[derive(Clone, Debug, Default)]
-pub struct ServedBy {
+pub(crate) struct ServedBy {
     counts: [[[u64; 6]; Reason::ALL.len()]; 2],
 }
 
 impl ServedBy {
     /// Adds one request.
-    pub fn add(&mut self, observation: &Observation) {
+    pub(crate) fn add(&mut self, observation: &Observation) {
         let class = usize::from(observation.status / 100).min(5);
         self.counts[observation.location as usize][observation.reason as usize][class] += 1;
     }
 
     /// All counts that are not 0; the class is `none` where there was no answer.
-    pub fn iter(&self) -> impl Iterator<Item = (Location, Reason, &'static str, u64)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Location, Reason, &'static str, u64)> {
         const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
         [Location::Local, Location::External]
             .into_iter()

@@ -16,7 +16,7 @@ pub struct Metering {
     /// By target and step.
     pub by_step: BTreeMap<(Arc<str>, i64), Counters>,
     /// Answers by what served them, for metrics.
-    pub served: ServedBy,
+    pub(crate) served: ServedBy,
     /// The last minutes.
     pub minutes: MinuteRing,
 }

@@ -17,20 +17,20 @@ const DECISION: HeaderName = HeaderName::from_static(weir_crds::names::HEADER_DE
 
 /// What the headers of an answer say about its way.
 #[derive(Clone, Copy, Debug)]
-pub struct Provenance<'a> {
+pub(crate) struct Provenance<'a> {
     /// The workload.
     pub workload: &'a Workload,
     /// The target's name.
     pub target: &'a str,
     /// Where it is.
-    pub location: Location,
+    pub(crate) location: Location,
     /// Why the request went there.
     pub reason: Reason,
 }
 
 impl Provenance<'_> {
     /// Puts the four headers on.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         let text =
             |value: &str| HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""));
         headers.insert(TARGET, text(self.target));
@@ -41,7 +41,7 @@ impl Provenance<'_> {
 }
 
 /// An error as an answer; `retry_after` counts for 429 and 503 only, where a second is the least.
-pub fn error(error: &ApiError, retry_after: Option<Duration>) -> Response<ProxyBody> {
+pub(crate) fn error(error: &ApiError, retry_after: Option<Duration>) -> Response<ProxyBody> {
     let status =
         StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, error.to_json());
@@ -55,7 +55,7 @@ pub fn error(error: &ApiError, retry_after: Option<Duration>) -> Response<ProxyB
 }
 
 /// A target's answer that says that it cannot serve, as the client gets it.
-pub fn passed_on(answer: WholeAnswer) -> Response<ProxyBody> {
+pub(crate) fn passed_on(answer: WholeAnswer) -> Response<ProxyBody> {
     let mut response = Response::new(ProxyBody::whole(answer.body.0));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
@@ -63,12 +63,12 @@ pub fn passed_on(answer: WholeAnswer) -> Response<ProxyBody> {
 }
 
 /// Whole seconds, rounded up, at least one.
-pub fn seconds(duration: Duration) -> HeaderValue {
+pub(crate) fn seconds(duration: Duration) -> HeaderValue {
     HeaderValue::from(duration.as_millis().div_ceil(1000).clamp(1, 3600) as u64)
 }
 
 /// The models of a workload: the one that it serves.
-pub fn models(workload: &Workload) -> Response<ProxyBody> {
+pub(crate) fn models(workload: &Workload) -> Response<ProxyBody> {
     let list = ModelList::new(vec![model_of(workload)]);
     json(
         StatusCode::OK,
@@ -77,7 +77,7 @@ pub fn models(workload: &Workload) -> Response<ProxyBody> {
 }
 
 /// One model.
-pub fn model(workload: &Workload) -> Response<ProxyBody> {
+pub(crate) fn model(workload: &Workload) -> Response<ProxyBody> {
     json(
         StatusCode::OK,
         serde_json::to_vec(&model_of(workload))

@@ -15,7 +15,10 @@ const MAX_KEY: usize = 512;
 ///
 /// # Errors
 /// When there is no key, or it belongs to no workload of this plane.
-pub fn authenticate(table: &RouteTable, headers: &HeaderMap) -> Result<Arc<Workload>, ApiError> {
+pub(crate) fn authenticate(
+    table: &RouteTable,
+    headers: &HeaderMap,
+) -> Result<Arc<Workload>, ApiError> {
     let key = presented(headers).ok_or_else(|| {
         ApiError::new(
             ErrorCode::MissingApiKey,

@@ -17,10 +17,10 @@ use weir_openai::{ApiError, ErrorCode};
 /// A document broke off, and the client must notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the target broke off its answer")]
-pub struct Interrupted;
+pub(crate) struct Interrupted;
 
 /// A body towards a client.
-pub enum ProxyBody {
+pub(crate) enum ProxyBody {
     /// Bytes that are all here.
     Whole(Option<Bytes>),
     /// An answer of a target's.
@@ -28,7 +28,7 @@ pub enum ProxyBody {
 }
 
 /// An answer of a target's, past its commit point.
-pub struct Relayed {
+pub(crate) struct Relayed {
     held: VecDeque<Bytes>,
     upstream: Option<Incoming>,
     relay: Relay,
@@ -39,12 +39,12 @@ pub struct Relayed {
 
 impl ProxyBody {
     /// Bytes that are all here.
-    pub fn whole(bytes: Bytes) -> Self {
+    pub(crate) fn whole(bytes: Bytes) -> Self {
         Self::Whole(Some(bytes))
     }
 
     /// What was held until the commit point, then what the target still sends; `None` when it has ended.
-    pub fn relayed(
+    pub(crate) fn relayed(
         held: VecDeque<Bytes>,
         upstream: Option<Incoming>,
         relay: Relay,

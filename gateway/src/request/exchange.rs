@@ -16,7 +16,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 
 /// An open request. Dropped without an end, it counts as given up by the client.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     workload: Arc<Workload>,
     index: usize,
     started: Instant,
@@ -29,7 +29,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// A request is about to be sent.
-    pub fn begin(
+    pub(crate) fn begin(
         workload: &Arc<Workload>,
         index: usize,
         reason: Reason,
@@ -60,39 +60,39 @@ impl Exchange {
     }
 
     /// The workload.
-    pub fn workload(&self) -> &Arc<Workload> {
+    pub(crate) fn workload(&self) -> &Arc<Workload> {
         &self.workload
     }
 
     /// Index of the target in the workload.
-    pub fn index(&self) -> usize {
+    pub(crate) fn index(&self) -> usize {
         self.index
     }
 
     /// The target.
-    pub fn target(&self) -> &RouteTarget {
+    pub(crate) fn target(&self) -> &RouteTarget {
         &self.workload.targets[self.index]
     }
 
     /// The request is about to be sent to this engine, which has it until the end.
-    pub fn occupies(&mut self, engine: EngineSlot) {
+    pub(crate) fn occupies(&mut self, engine: EngineSlot) {
         self.engine = Some(engine);
     }
 
     /// The engine that the request was sent to failed.
-    pub fn record_engine_failure(&self, now: Instant) {
+    pub(crate) fn record_engine_failure(&self, now: Instant) {
         if let Some(engine) = &self.engine {
             engine.record_failure(now);
         }
     }
 
     /// Since the request was sent.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// The target answers with this status; a stream says after what time.
-    pub fn record_answer(&mut self, status: u16, ttft: Option<Duration>) {
+    pub(crate) fn record_answer(&mut self, status: u16, ttft: Option<Duration>) {
         self.observation.status = status;
         self.observation.ttft = ttft;
         if self.judged {
@@ -110,19 +110,19 @@ impl Exchange {
     }
 
     /// The target failed; the request is over here.
-    pub fn record_failure(mut self, outcome: Outcome, status: u16) {
+    pub(crate) fn record_failure(mut self, outcome: Outcome, status: u16) {
         self.observation.status = status;
         self.fail(outcome);
     }
 
     /// The answer broke off.
-    pub fn record_interruption(&mut self, usage: Option<&Usage>, output: Output) {
+    pub(crate) fn record_interruption(&mut self, usage: Option<&Usage>, output: Output) {
         self.count(usage, output);
         self.fail(Outcome::Interrupted);
     }
 
     /// The answer is whole.
-    pub fn record_completion(&mut self, usage: Option<&Usage>, output: Output) {
+    pub(crate) fn record_completion(&mut self, usage: Option<&Usage>, output: Output) {
         let outcome = match self.observation.status {
             429 => Outcome::TooManyRequests,
             400..=499 => Outcome::Refused,
@@ -136,7 +136,7 @@ impl Exchange {
     }
 
     /// The client left with a part of the answer.
-    pub fn record_cancellation(&mut self, usage: Option<&Usage>, output: Output) {
+    pub(crate) fn record_cancellation(&mut self, usage: Option<&Usage>, output: Output) {
         self.count(usage, output);
         self.finish(Outcome::Canceled);
     }
@@ -217,7 +217,7 @@ impl Exchange {
 
 /// How much of an answer was seen, for estimates.
 #[derive(Clone, Copy, Debug)]
-pub enum Output {
+pub(crate) enum Output {
     /// Pieces of text in a stream.
     Pieces(u64),
     /// Bytes of a whole answer.

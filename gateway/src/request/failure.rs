@@ -9,7 +9,7 @@ use http::header::HeaderMap;
 
 /// Why a try came to nothing.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// No connection: nothing was sent.
     Connect,
     /// The connection was lost before the first byte of an answer.
@@ -26,17 +26,17 @@ pub enum Failure {
 
 /// A whole answer that says that the target cannot serve.
 #[derive(Debug)]
-pub struct WholeAnswer {
+pub(crate) struct WholeAnswer {
     /// Its status.
     pub status: StatusCode,
     /// The headers that clients see.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Its body.
-    pub body: Payload,
+    pub(crate) body: Payload,
 }
 
 /// Bytes of a request or an answer, which no log may show.
-pub struct Payload(pub Bytes);
+pub(crate) struct Payload(pub Bytes);
 
 impl std::fmt::Debug for Payload {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Payload {
 
 impl Failure {
     /// As it is counted.
-    pub fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Connect | Self::Lost => Outcome::Connect,
             Self::Timeout => Outcome::Timeout,
@@ -58,7 +58,7 @@ impl Failure {
     }
 
     /// The status of the answer, 0 without one.
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Answer(answer) => answer.status.as_u16(),
             _ => 0,
@@ -68,7 +68,7 @@ impl Failure {
 
 /// Whether another target may be tried after a failure. A provider may have billed what it was sent, so only what
 /// shows that it did not lets the request go elsewhere.
-pub fn may_leave(location: Location, failure: &Failure, policy: &FailoverPolicy) -> bool {
+pub(crate) fn may_leave(location: Location, failure: &Failure, policy: &FailoverPolicy) -> bool {
     match (location, failure) {
         (_, Failure::Connect) | (Location::Local, Failure::Lost) => policy.on_connect,
         (_, Failure::Answer(answer)) if answer.status == StatusCode::TOO_MANY_REQUESTS => {

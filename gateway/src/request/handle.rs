@@ -35,7 +35,7 @@ impl Gateway {
     }
 
     /// Answers one request. Dropping the future cancels everything that it started.
-    pub async fn handle(&self, request: Request<Incoming>) -> Response<ProxyBody> {
+    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<ProxyBody> {
         let http1 = request.version() < Version::HTTP_2;
         let mut response = match self.answer(request).await {
             Ok(response) => response,

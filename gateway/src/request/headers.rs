@@ -20,12 +20,13 @@ const REQUEST: [&str; 7] = [
 const RESPONSE: [HeaderName; 3] = [CONTENT_TYPE, CACHE_CONTROL, RETRY_AFTER];
 
 /// What opens an engine.
-pub const ENGINE_KEY: HeaderName = HeaderName::from_static(weir_crds::names::HEADER_ENGINE_KEY);
+pub(crate) const ENGINE_KEY: HeaderName =
+    HeaderName::from_static(weir_crds::names::HEADER_ENGINE_KEY);
 /// How long the engine says that a request waits now, in milliseconds.
-pub const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-weir-queue-wait-ms");
+pub(crate) const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-weir-queue-wait-ms");
 
 /// The headers of a client's request that a target sees.
-pub fn towards_target(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn towards_target(headers: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(REQUEST.len());
     for name in REQUEST.map(HeaderName::from_static) {
         if let Some(value) = headers.get(&name) {
@@ -45,7 +46,7 @@ pub fn towards_target(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// The headers of a target's answer that a client sees.
-pub fn towards_client(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn towards_client(headers: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(RESPONSE.len() + 4);
     for name in RESPONSE {
         if let Some(value) = headers.get(&name) {
@@ -59,7 +60,7 @@ pub fn towards_client(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Whether an answer is a stream of events.
-pub fn is_event_stream(headers: &HeaderMap) -> bool {
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         value
             .as_bytes()

@@ -15,15 +15,15 @@ const TAIL: usize = 8 * 1024;
 
 /// What a piece of an answer brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Something that the client sees as an answer.
-    pub content: bool,
+    pub(crate) content: bool,
     /// An error in place of an answer.
     pub error: bool,
 }
 
 /// Reads an answer on its way.
-pub enum Relay {
+pub(crate) enum Relay {
     /// A stream of events.
     Events(EventRelay),
     /// One document.
@@ -32,7 +32,7 @@ pub enum Relay {
 
 impl Relay {
     /// Takes received bytes and gives those to pass on.
-    pub fn push(&mut self, bytes: Bytes) -> (Bytes, Seen) {
+    pub(crate) fn push(&mut self, bytes: Bytes) -> (Bytes, Seen) {
         match self {
             Self::Events(relay) => relay.push(&bytes),
             Self::Whole(relay) => (relay.push(bytes), Seen::default()),
@@ -40,7 +40,7 @@ impl Relay {
     }
 
     /// The upstream ended cleanly: the last bytes, and whether the answer is whole.
-    pub fn end(&mut self) -> (Bytes, bool) {
+    pub(crate) fn end(&mut self) -> (Bytes, bool) {
         match self {
             Self::Events(relay) => relay.end(),
             Self::Whole(relay) => {
@@ -51,7 +51,7 @@ impl Relay {
     }
 
     /// Bytes that are held at most before the answer is passed on.
-    pub fn max_held(&self) -> usize {
+    pub(crate) fn max_held(&self) -> usize {
         match self {
             Self::Events(_) => HELD_EVENTS,
             Self::Whole(_) => HELD_WHOLE,
@@ -59,7 +59,7 @@ impl Relay {
     }
 
     /// The usage that was seen last.
-    pub fn usage(&self) -> Option<&Usage> {
+    pub(crate) fn usage(&self) -> Option<&Usage> {
         match self {
             Self::Events(relay) => relay.usage.as_ref(),
             Self::Whole(relay) => relay.usage.as_ref(),
@@ -67,7 +67,7 @@ impl Relay {
     }
 
     /// How much was seen.
-    pub fn output(&self) -> Output {
+    pub(crate) fn output(&self) -> Output {
         match self {
             Self::Events(relay) => Output::Pieces(relay.pieces),
             Self::Whole(relay) => Output::Bytes(relay.length),
@@ -76,7 +76,7 @@ impl Relay {
 }
 
 /// Reads a stream of events. Whole events are passed on as they came, so that a break always falls between two.
-pub struct EventRelay {
+pub(crate) struct EventRelay {
     format: &'static dyn AnswerFormat,
     decoder: Decoder,
     strip_usage: bool,
@@ -166,7 +166,7 @@ fn pass(raw: Bytes, first: &mut Option<Bytes>, more: &mut BytesMut) {
 }
 
 /// Reads one document.
-pub struct WholeRelay {
+pub(crate) struct WholeRelay {
     format: &'static dyn AnswerFormat,
     tail: BytesMut,
     length: u64,

@@ -6,7 +6,7 @@ use weir_openai::{ApiError, ErrorCode};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint<'a> {
+pub(crate) enum Endpoint<'a> {
     /// To be passed on.
     Call(Operation),
     /// The list of models.
@@ -17,9 +17,9 @@ pub enum Endpoint<'a> {
 
 /// A request's path, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route<'a> {
+pub(crate) struct Route<'a> {
     /// The UID in the path, where there is one.
-    pub uid: Option<&'a str>,
+    pub(crate) uid: Option<&'a str>,
     /// What is asked for.
     pub endpoint: Endpoint<'a>,
 }
@@ -28,7 +28,7 @@ pub struct Route<'a> {
 ///
 /// # Errors
 /// 404 for a path that is not served, 405 for another method.
-pub fn route<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, ApiError> {
+pub(crate) fn route<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, ApiError> {
     let (uid, rest) = match path.strip_prefix("/w/") {
         Some(rest) => rest
             .split_once('/')
@@ -61,7 +61,7 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, ApiError> 
 }
 
 /// The answer for what is not there, and for what is another's.
-pub fn not_found() -> ApiError {
+pub(crate) fn not_found() -> ApiError {
     ApiError::new(
         ErrorCode::NotFound,
         "there is nothing at this path for this key",

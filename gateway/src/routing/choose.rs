@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 /// What is known of a target when a request comes.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Where it is.
-    pub location: Location,
+    pub(crate) location: Location,
     /// A local target that has no replica, by order.
-    pub asleep: bool,
+    pub(crate) asleep: bool,
     /// A local target that has not answered since it was last asleep.
-    pub untried: bool,
+    pub(crate) untried: bool,
     /// Left out after failures, until then.
-    pub ejected: Option<Instant>,
+    pub(crate) ejected: Option<Instant>,
     /// How long a request would wait before the target begins with it, if known.
-    pub queue_wait: Option<Duration>,
+    pub(crate) queue_wait: Option<Duration>,
 }
 
 /// What to do with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// Try these targets in this order. Whether a later one may be tried depends on how an earlier one failed.
     Try(Vec<(usize, Reason)>),
     /// The target that should answer is starting.
@@ -32,7 +32,7 @@ pub enum Choice {
 }
 
 /// Orders the targets for one request whose turn fell to `primary`.
-pub fn choose(targets: &[Standing], primary: Option<usize>, spill: &SpillPolicy) -> Choice {
+pub(crate) fn choose(targets: &[Standing], primary: Option<usize>, spill: &SpillPolicy) -> Choice {
     let Some(primary) = primary.filter(|index| *index < targets.len()) else {
         return Choice::Nothing(None);
     };

@@ -80,7 +80,7 @@ pub fn workload(object: &InferenceWorkload) -> Result<WorkloadInput, Undecodable
 }
 
 /// The identity of an object that does not decode; `None` without a UID.
-pub fn undecodable(metadata: &ObjectMeta) -> Option<Undecodable> {
+pub(crate) fn undecodable(metadata: &ObjectMeta) -> Option<Undecodable> {
     Some(Undecodable {
         uid: metadata.uid.as_deref()?.into(),
         generation: metadata.generation.unwrap_or(0),
@@ -163,7 +163,7 @@ fn traffic(traffic: &Traffic) -> Option<TrafficPolicy> {
 
 /// Which EndpointSlices are followed: those of local targets that the cluster's own controller keeps. What somebody made
 /// by hand is not among them.
-pub fn engine_slices() -> String {
+pub(crate) fn engine_slices() -> String {
     format!(
         "{},{},{SLICE_MANAGED_BY}={SLICE_CONTROLLER}",
         names::LABEL_WORKLOAD_UID,
@@ -172,7 +172,7 @@ pub fn engine_slices() -> String {
 }
 
 /// Namespace and name of an EndpointSlice.
-pub fn slice_id(metadata: &ObjectMeta) -> Option<SliceId> {
+pub(crate) fn slice_id(metadata: &ObjectMeta) -> Option<SliceId> {
     Some((
         metadata.namespace.as_deref()?.into(),
         metadata.name.as_deref()?.into(),

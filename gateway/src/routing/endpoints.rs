@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Namespace and name of an EndpointSlice.
-pub type SliceId = (Arc<str>, Arc<str>);
+pub(crate) type SliceId = (Arc<str>, Arc<str>);
 
 /// Names the local target that an EndpointSlice belongs to. The namespace is that of the slice itself, so that nobody
 /// who writes in one namespace can name engines of a workload in another.
@@ -51,7 +51,7 @@ impl Endpoints {
     }
 
     /// A complete list came: everything else is gone. True when something changed.
-    pub fn replace(&mut self, listed: BTreeMap<SliceId, SliceInput>) -> bool {
+    pub(crate) fn replace(&mut self, listed: BTreeMap<SliceId, SliceInput>) -> bool {
         let mut gone: Vec<SliceId> = self.keys.keys().cloned().collect();
         gone.retain(|id| !listed.contains_key(id));
         let mut changed = false;

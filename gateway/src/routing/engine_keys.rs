@@ -41,7 +41,7 @@ impl EngineKeys {
     }
 
     /// What opens the engines of a workload; `None` while there is no key.
-    pub fn header(&self, uid: &Uid) -> Option<HeaderValue> {
+    pub(crate) fn header(&self, uid: &Uid) -> Option<HeaderValue> {
         self.header_at(uid, unix_now().as_secs())
     }
 

@@ -15,7 +15,7 @@ const MAX_PASSED_OVER: Duration = Duration::from_secs(30);
 
 /// What lasts longer than a table: for as long as the address is in the one in force, or a request is on it.
 #[derive(Debug, Default)]
-pub struct EngineState {
+pub(crate) struct EngineState {
     in_flight: AtomicUsize,
     passed_over: Mutex<Option<PassedOver>>,
 }
@@ -46,7 +46,7 @@ impl Engine {
     }
 
     /// Counts a request on it until the guard is dropped.
-    pub fn occupy(&self) -> EngineSlot {
+    pub(crate) fn occupy(&self) -> EngineSlot {
         self.state.in_flight.fetch_add(1, Ordering::Relaxed);
         EngineSlot(Arc::clone(&self.state))
     }
@@ -54,11 +54,11 @@ impl Engine {
 
 /// A request that an engine has.
 #[derive(Debug)]
-pub struct EngineSlot(Arc<EngineState>);
+pub(crate) struct EngineSlot(Arc<EngineState>);
 
 impl EngineSlot {
     /// It could not be reached, or gave no proper answer.
-    pub fn record_failure(&self, now: Instant) {
+    pub(crate) fn record_failure(&self, now: Instant) {
         let mut passed_over = lock(&self.0.passed_over);
         let pause = passed_over.map_or(PASSED_OVER, |before| before.pause * 2);
         let pause = pause.min(MAX_PASSED_OVER);
@@ -69,7 +69,7 @@ impl EngineSlot {
     }
 
     /// It answers.
-    pub fn record_answer(&self) {
+    pub(crate) fn record_answer(&self) {
         *lock(&self.0.passed_over) = None;
     }
 }
@@ -94,7 +94,7 @@ impl Engines {
     }
 
     /// The engine with the fewest requests, in turn among equals; one that just failed only where there is no other.
-    pub fn pick(&self, now: Instant) -> Option<&Engine> {
+    pub(crate) fn pick(&self, now: Instant) -> Option<&Engine> {
         let count = self.all.len();
         if count < 2 {
             return self.all.first();
@@ -112,7 +112,7 @@ impl Engines {
 
 /// The standing of a target's engines over tables.
 #[derive(Debug, Default)]
-pub struct KnownEngines {
+pub(crate) struct KnownEngines {
     states: BTreeMap<SocketAddr, Weak<EngineState>>,
     present: usize,
     turn: Arc<AtomicUsize>,
@@ -120,12 +120,12 @@ pub struct KnownEngines {
 
 impl KnownEngines {
     /// Whether the last table had no engine.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.present == 0
     }
 
     /// The engines at these addresses, with the standing that they had; others are forgotten once no request is on them.
-    pub fn at(&mut self, addresses: &[SocketAddr]) -> Engines {
+    pub(crate) fn at(&mut self, addresses: &[SocketAddr]) -> Engines {
         self.states.retain(|_, state| state.strong_count() > 0);
         let engine = |address: &SocketAddr| {
             let authority = address.to_string().parse().ok()?;

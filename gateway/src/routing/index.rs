@@ -3,7 +3,7 @@
 mod entry;
 #[cfg(feature = "cloud")]
 mod external;
-pub mod input;
+pub(crate) mod input;
 mod named;
 
 #[cfg(feature = "cloud")]

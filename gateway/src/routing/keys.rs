@@ -9,9 +9,9 @@ pub type KeyHash = [u8; 32];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
     /// The present one.
-    pub current: Option<KeyHash>,
+    pub(crate) current: Option<KeyHash>,
     /// Those before it, each with the moment at which it opens nothing any more, in Unix seconds.
-    pub former: Vec<(KeyHash, i64)>,
+    pub(crate) former: Vec<(KeyHash, i64)>,
 }
 
 impl Keys {

@@ -19,7 +19,7 @@ const WAKE_UPS_KEPT: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WakeUp {
     /// The workload.
-    pub uid: Uid,
+    pub(crate) uid: Uid,
     /// The target's name.
     pub target: Arc<str>,
 }
@@ -40,7 +40,7 @@ pub struct SharedState {
     /// What opens engines.
     pub engine_keys: Arc<EngineKeys>,
     /// Names this run of the gateway.
-    pub boot_id: String,
+    pub(crate) boot_id: String,
 }
 
 impl Default for SharedState {
@@ -87,7 +87,7 @@ impl SharedState {
     }
 
     /// The API server was heard on a kind: by a list, news, or an answer that shows that there are none.
-    pub fn record_contact(&self, what: &'static str) {
+    pub(crate) fn record_contact(&self, what: &'static str) {
         lock(&self.contacts).insert(what, Instant::now());
     }
 
@@ -98,37 +98,37 @@ impl SharedState {
     }
 
     /// Whether targets at providers have no route, because the API server was not heard for too long.
-    pub fn is_external_closed(&self) -> bool {
+    pub(crate) fn is_external_closed(&self) -> bool {
         self.external_closed.load(Ordering::Relaxed)
     }
 
     /// Says whether they have; true when that is news.
-    pub fn set_external_closed(&self, closed: bool) -> bool {
+    pub(crate) fn set_external_closed(&self, closed: bool) -> bool {
         self.external_closed.swap(closed, Ordering::Relaxed) != closed
     }
 
     /// Whether the watch of a kind fails at present, so that what the table has of it may be old.
-    pub fn record_watch(&self, what: &'static str, fails: bool) {
+    pub(crate) fn record_watch(&self, what: &'static str, fails: bool) {
         lock(&self.watches).insert(what, fails);
     }
 
     /// Every kind that is watched, and whether its watch fails.
-    pub fn watch_failures(&self) -> BTreeMap<&'static str, bool> {
+    pub(crate) fn watch_failures(&self) -> BTreeMap<&'static str, bool> {
         lock(&self.watches).clone()
     }
 
     /// A request was answered with an error before it had a target.
-    pub fn record_refusal(&self, code: &'static str) {
+    pub(crate) fn record_refusal(&self, code: &'static str) {
         *lock(&self.refusals).entry(code).or_default() += 1;
     }
 
     /// Requests that never had a target, by the error's code.
-    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.refusals).clone()
     }
 
     /// Reports that a sleeping target is wanted.
-    pub fn wake(&self, wake_up: WakeUp) {
+    pub(crate) fn wake(&self, wake_up: WakeUp) {
         // No operator listens: the next request reports again.
         let _ = self.wake_ups.send(wake_up);
     }
@@ -144,12 +144,12 @@ impl SharedState {
     }
 
     /// Whether the gateway drains.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }
 
     /// Follows the state of draining.
-    pub fn draining(&self) -> watch::Receiver<bool> {
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
     }
 }

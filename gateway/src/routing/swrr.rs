@@ -3,14 +3,14 @@
 /// The state of a rotation. The algorithm is nginx's (`ngx_http_upstream_get_peer`): each pick adds every weight to
 /// its entry's credit, takes the largest credit and subtracts the sum of the weights from it.
 #[derive(Debug, Default)]
-pub struct Rotation {
+pub(crate) struct Rotation {
     weights: Vec<u32>,
     credits: Vec<i64>,
 }
 
 impl Rotation {
     /// The index whose turn it is; `None` when every weight is 0. Other weights than last time begin anew.
-    pub fn pick(&mut self, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
+    pub(crate) fn pick(&mut self, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
         if !weights.clone().eq(self.weights.iter().copied()) {
             self.weights = weights.collect();
             self.credits = vec![0; self.weights.len()];

@@ -5,7 +5,7 @@ use crate::external::permit::ExternalPermit;
 use crate::policy::TrafficPolicy;
 use crate::routing::closed::Closed;
 use crate::routing::engines::Engines;
-pub use crate::routing::keys::{KeyHash, Keys};
+pub(crate) use crate::routing::keys::{KeyHash, Keys};
 use crate::routing::target_state::TargetState;
 use crate::routing::workload_state::WorkloadState;
 use crate::upstream::place::Location;
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// UID of a workload.
-pub type Uid = Arc<str>;
+pub(crate) type Uid = Arc<str>;
 
 /// Every workload of this plane, by UID and by key.
 #[derive(Debug, Default)]

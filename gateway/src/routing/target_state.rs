@@ -35,7 +35,7 @@ struct Latency {
 
 impl TargetState {
     /// What a choice sees of the target.
-    pub fn standing(&self, location: Location, asleep: bool, now: Instant) -> Standing {
+    pub(crate) fn standing(&self, location: Location, asleep: bool, now: Instant) -> Standing {
         let ejected = match lock(&self.breaker).circuit(now) {
             Circuit::Open(until) => Some(until),
             Circuit::Closed | Circuit::HalfOpen => None,
@@ -62,12 +62,12 @@ impl TargetState {
     }
 
     /// Whether the target has answered since it was last asleep.
-    pub fn has_answered(&self) -> bool {
+    pub(crate) fn has_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
     }
 
     /// The target was put to sleep: its next failure to connect is a cold start.
-    pub fn record_sleep(&self) {
+    pub(crate) fn record_sleep(&self) {
         self.answered.store(false, Ordering::Relaxed);
         *lock(&self.breaker) = Breaker::default();
         *lock(&self.latency) = Latency::default();
@@ -80,7 +80,7 @@ impl TargetState {
     }
 
     /// A request that was sent is over.
-    pub fn record_end(&self) {
+    pub(crate) fn record_end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -120,12 +120,12 @@ impl TargetState {
     }
 
     /// The client left before the target had answered.
-    pub fn record_abandonment(&self) {
+    pub(crate) fn record_abandonment(&self) {
         lock(&self.breaker).record_abandonment();
     }
 
     /// The engine said how long its queue is.
-    pub fn record_queue_wait(&self, wait: Duration, now: Instant) {
+    pub(crate) fn record_queue_wait(&self, wait: Duration, now: Instant) {
         lock(&self.latency).hint = Some((wait, now));
     }
 

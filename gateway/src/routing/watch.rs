@@ -1,10 +1,10 @@
 //! Follows the cluster's objects and keeps the routing table up to date. When the API server is away, the last good
 //! table stays in force; after a stated time without the targets at providers.
 
-pub mod engine_keys;
-pub mod follow;
+pub(crate) mod engine_keys;
+pub(crate) mod follow;
 #[cfg(feature = "cloud")]
-pub mod providers;
+pub(crate) mod providers;
 
 use crate::lock::lock;
 use crate::routing::convert;
@@ -57,14 +57,14 @@ impl Publisher {
     }
 
     /// Changes the index; a new table follows when `change` says so.
-    pub fn change(&self, change: impl FnOnce(&mut Index) -> bool) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Index) -> bool) {
         if change(&mut lock(&self.index)) {
             self.bell.notify_one();
         }
     }
 
     /// Something was listed completely.
-    pub fn listed(&self, what: &'static str) {
+    pub(crate) fn listed(&self, what: &'static str) {
         self.missing
             .send_if_modified(|missing| missing.remove(what));
         self.bell.notify_one();
@@ -231,7 +231,7 @@ pub async fn watch_endpoints(client: Client, publisher: Arc<Publisher>) {
 }
 
 /// Ends when nothing polls it; drives several watches at once.
-pub async fn all(watches: Vec<futures::future::BoxFuture<'static, ()>>) {
+pub async fn run_watches(watches: Vec<futures::future::BoxFuture<'static, ()>>) {
     futures::stream::iter(watches)
         .for_each_concurrent(None, |watch| watch)
         .await;

@@ -22,7 +22,7 @@ pub struct WorkloadState {
 
 impl WorkloadState {
     /// The index of the target whose turn it is.
-    pub fn pick(&self, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
+    pub(crate) fn pick(&self, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
         lock(&self.rotation).pick(weights)
     }
 
@@ -38,7 +38,7 @@ impl WorkloadState {
     }
 
     /// A client sent a request.
-    pub fn record_request(&self, minute: u64) {
+    pub(crate) fn record_request(&self, minute: u64) {
         lock(&self.metering).record_request(minute);
     }
 
@@ -49,7 +49,13 @@ impl WorkloadState {
     }
 
     /// A request that was sent is over.
-    pub fn record_end(&self, target: &Arc<str>, step: i64, observation: &Observation, minute: u64) {
+    pub(crate) fn record_end(
+        &self,
+        target: &Arc<str>,
+        step: i64,
+        observation: &Observation,
+        minute: u64,
+    ) {
         lock(&self.metering).record_end(target, step, observation, minute);
         self.changed.fetch_add(1, Ordering::Relaxed);
     }
@@ -60,12 +66,12 @@ impl WorkloadState {
     }
 
     /// How often something was counted; another value than before means that there is news.
-    pub fn changed(&self) -> u64 {
+    pub(crate) fn changed(&self) -> u64 {
         self.changed.load(Ordering::Relaxed)
     }
 
     /// Whether a wake-up may be reported now: at most one in a second.
-    pub fn may_wake(&self, now: Instant) -> bool {
+    pub(crate) fn may_wake(&self, now: Instant) -> bool {
         let mut woken = lock(&self.woken);
         if woken.is_some_and(|last| now.duration_since(last) < Duration::from_secs(1)) {
             return false;
@@ -75,7 +81,7 @@ impl WorkloadState {
     }
 
     /// Requests that have no end yet.
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         lock(&self.metering).in_flight()
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Whether a target may be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Circuit {
+pub(crate) enum Circuit {
     /// It works.
     Closed,
     /// It is left out until the given time.
@@ -15,7 +15,7 @@ pub enum Circuit {
 
 /// Counts failures in a row.
 #[derive(Debug, Default)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     failures: u32,
     open_until: Option<Instant>,
     trial_since: Option<Instant>,
@@ -26,7 +26,7 @@ const TRIAL_LIMIT: Duration = Duration::from_secs(60);
 
 impl Breaker {
     /// The present state.
-    pub fn circuit(&self, now: Instant) -> Circuit {
+    pub(crate) fn circuit(&self, now: Instant) -> Circuit {
         match self.open_until {
             None => Circuit::Closed,
             Some(until) if now < until => Circuit::Open(until),
@@ -40,24 +40,24 @@ impl Breaker {
     }
 
     /// A request is about to be sent.
-    pub fn record_start(&mut self, now: Instant) {
+    pub(crate) fn record_start(&mut self, now: Instant) {
         if self.circuit(now) == Circuit::HalfOpen {
             self.trial_since = Some(now);
         }
     }
 
     /// A request was given up by its client: neither good nor bad.
-    pub fn record_abandonment(&mut self) {
+    pub(crate) fn record_abandonment(&mut self) {
         self.trial_since = None;
     }
 
     /// A request got its first byte.
-    pub fn record_success(&mut self) {
+    pub(crate) fn record_success(&mut self) {
         *self = Self::default();
     }
 
     /// A request failed; true when the target is left out from now on.
-    pub fn record_failure(&mut self, now: Instant, limit: u32, eject_for: Duration) -> bool {
+    pub(crate) fn record_failure(&mut self, now: Instant, limit: u32, eject_for: Duration) -> bool {
         self.failures = self.failures.saturating_add(1);
         let trial_failed = self.trial_since.take().is_some();
         let opens = trial_failed || (self.open_until.is_none() && self.failures >= limit.max(1));

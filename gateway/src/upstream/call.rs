@@ -6,7 +6,7 @@ use weir_openai::splice::RequestHead;
 
 /// An operation that is passed on to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// Chat.
     ChatCompletions,
     /// Text completion.
@@ -17,7 +17,7 @@ pub enum Operation {
 
 impl Operation {
     /// The path below the base URL.
-    pub fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Self::ChatCompletions => "/chat/completions",
             Self::Completions => "/completions",
@@ -26,21 +26,21 @@ impl Operation {
     }
 
     /// Whether answers may be streams.
-    pub fn streams(self) -> bool {
+    pub(crate) fn streams(self) -> bool {
         !matches!(self, Self::Embeddings)
     }
 }
 
 /// A client's request, ready to be sent to any target. Its bytes are shared, not copied.
-pub struct Call {
+pub(crate) struct Call {
     /// The operation.
-    pub operation: Operation,
+    pub(crate) operation: Operation,
     /// The body as it came.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
     /// What was read of it.
-    pub head: RequestHead,
+    pub(crate) head: RequestHead,
     /// The headers that targets see.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
 }
 
 impl std::fmt::Debug for Call {

@@ -16,21 +16,21 @@ use tower::Service;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request to a target: whole, so that it can be sent again where that is allowed.
-pub type UpstreamBody = Full<Bytes>;
+pub(crate) type UpstreamBody = Full<Bytes>;
 
 /// Idle connections are dropped before servers drop them (uvicorn and node: 5 s).
-pub const POOL_IDLE: Duration = Duration::from_secs(4);
+pub(crate) const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// A client towards targets of this cluster.
-pub type LocalClient = Client<Deadline<HttpConnector>, UpstreamBody>;
+pub(crate) type LocalClient = Client<Deadline<HttpConnector>, UpstreamBody>;
 
 /// A body for a request.
-pub fn full(bytes: Bytes) -> UpstreamBody {
+pub(crate) fn full(bytes: Bytes) -> UpstreamBody {
     Full::new(bytes)
 }
 
 /// A plain-text client for this cluster. A peer that vanished without a word is noticed within seconds.
-pub fn local_client(connect_timeout: Duration) -> LocalClient {
+pub(crate) fn local_client(connect_timeout: Duration) -> LocalClient {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(connect_timeout));
@@ -48,14 +48,14 @@ pub fn local_client(connect_timeout: Duration) -> LocalClient {
 
 /// Bounds all of connecting: name, TCP and TLS.
 #[derive(Clone, Debug)]
-pub struct Deadline<C> {
+pub(crate) struct Deadline<C> {
     inner: C,
     limit: Duration,
 }
 
 impl<C> Deadline<C> {
     /// Gives a connector a time limit.
-    pub fn new(inner: C, limit: Duration) -> Self {
+    pub(crate) fn new(inner: C, limit: Duration) -> Self {
         Self { inner, limit }
     }
 }

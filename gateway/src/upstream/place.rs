@@ -21,7 +21,7 @@ impl Location {
 
 /// Why a request is at the target where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The weights say so.
     Placement,
     /// The local queue is too long.
@@ -34,7 +34,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of `self as usize`.
-    pub const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 4] = [
         Self::Placement,
         Self::Spill,
         Self::Failover,
@@ -42,7 +42,7 @@ impl Reason {
     ];
 
     /// As the response header spells it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Placement => "placement",
             Self::Spill => "spill",

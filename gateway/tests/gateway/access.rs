@@ -3,7 +3,7 @@
 use crate::support::{Answer, CHAT, KEY, Route, Server, UID, Upstream, ok, quick};
 use http::Method;
 use weir_gateway::config::Limits;
-use weir_gateway::routing::table::RouteTable;
+use weir_gateway::routing::RouteTable;
 
 const OTHER: &str = "11111111-2222-3333-4444-555555555555";
 

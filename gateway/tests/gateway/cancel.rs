@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use weir_gateway::metering::outcome::Outcome;
-use weir_gateway::routing::workload_state::WorkloadState;
+use weir_gateway::metering::Outcome;
+use weir_gateway::routing::WorkloadState;
 
 const SOON: Duration = Duration::from_secs(1);
 

@@ -84,7 +84,7 @@ async fn readiness_waits_for_the_table_and_for_nothing_else() {
     );
     server
         .shared
-        .publish(weir_gateway::routing::table::RouteTable::default());
+        .publish(weir_gateway::routing::RouteTable::default());
     assert_eq!(status(&server, "/readyz").await, 200);
 }
 

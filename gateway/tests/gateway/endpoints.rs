@@ -6,11 +6,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use weir_gateway::routing::convert;
-use weir_gateway::routing::endpoints::TargetKey;
-use weir_gateway::routing::index::Index;
-use weir_gateway::routing::shared_state::SharedState;
-use weir_gateway::routing::watch::{Publisher, watch_endpoints};
+use weir_gateway::routing::{Index, Publisher, SharedState, TargetKey, convert, watch_endpoints};
 
 fn slice(name: &str, version: u64, endpoints: Value) -> Value {
     json!({

@@ -84,9 +84,7 @@ async fn a_target_without_engines_is_starting_at_once_and_served_as_soon_as_it_h
     let workload = route.local("local", 100, upstream.port).build();
     server
         .shared
-        .publish(weir_gateway::routing::table::RouteTable::new(vec![
-            workload,
-        ]));
+        .publish(weir_gateway::routing::RouteTable::new(vec![workload]));
     assert_eq!(server.post(CHAT).await.status, 200);
     assert_eq!(engines(), "1");
 }

@@ -13,7 +13,7 @@ use weir_gateway::external::{
     Providers, SecretRef,
 };
 use weir_gateway::policy::Egress;
-use weir_gateway::routing::table::Target;
+use weir_gateway::routing::Target;
 
 pub fn input(endpoint: &str, ca_bundle: Option<String>, allow_private: bool) -> ProviderInput {
     ProviderInput {

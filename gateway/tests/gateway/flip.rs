@@ -7,7 +7,7 @@ use crate::support::{
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_gateway::routing::table::RouteTable;
+use weir_gateway::routing::RouteTable;
 
 #[tokio::test]
 async fn a_stream_stays_on_its_target_and_new_requests_go_to_the_new_one() {
@@ -127,7 +127,7 @@ async fn no_request_fails_while_the_table_flips() {
         .metering()
         .by_step
         .values()
-        .map(weir_gateway::metering::counters::Counters::requests)
+        .map(weir_gateway::metering::Counters::requests)
         .sum();
     assert!(local.count() > 0 && provider.count() > 0);
     assert!(requests <= 200 && local.count() + provider.count() == 200);

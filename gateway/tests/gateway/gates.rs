@@ -6,13 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, ProviderTerms, Providers};
 use weir_gateway::policy::{DataDemands, Egress, TrafficPolicy};
-use weir_gateway::routing::closed::Closed;
-use weir_gateway::routing::index::input::{
-    DecidedFor, PlacementInput, TargetInput, TargetKind, Undecodable, WeightInput, WorkloadInput,
+use weir_gateway::routing::{
+    Closed, DecidedFor, Index, PlacementInput, Restored, RouteTable, Target, TargetInput,
+    TargetKind, Undecodable, WeightInput, WorkloadInput,
 };
-use weir_gateway::routing::index::{Index, Restored};
-use weir_gateway::routing::table::{RouteTable, Target};
-use weir_gateway::upstream::place::Location;
+use weir_gateway::upstream::Location;
 use weir_terms::Breach;
 
 const UID: &str = "u";
@@ -64,7 +62,7 @@ fn workload(generation: i64, cloud: Model) -> WorkloadInput {
         egress: Egress::Allowed,
         data: DataDemands::default(),
         model: "m".into(),
-        keys: weir_gateway::routing::keys::Keys::default(),
+        keys: weir_gateway::routing::Keys::default(),
         targets: vec![
             TargetInput {
                 name: "local".into(),

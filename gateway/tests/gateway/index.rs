@@ -4,16 +4,13 @@ use proptest::prelude::*;
 use rstest::rstest;
 use std::collections::{BTreeMap, BTreeSet};
 use weir_gateway::policy::{DataDemands, Egress, TrafficPolicy};
-use weir_gateway::routing::endpoints::{SliceInput, TargetKey};
-use weir_gateway::routing::index::Index;
-use weir_gateway::routing::index::input::{
-    DecidedFor, PlacementInput, TargetInput, TargetKind, Undecodable, WeightInput, WorkloadInput,
+use weir_gateway::routing::{
+    DecidedFor, Index, Keys, PlacementInput, RouteTable, SliceInput, TargetInput, TargetKey,
+    TargetKind, Undecodable, WeightInput, WorkloadInput,
 };
-use weir_gateway::routing::keys::Keys;
-use weir_gateway::routing::table::RouteTable;
 #[cfg(feature = "cloud")]
-use weir_gateway::routing::table::{RouteTarget, Target};
-use weir_gateway::upstream::place::Location;
+use weir_gateway::routing::{RouteTarget, Target};
+use weir_gateway::upstream::Location;
 
 const OURS: Egress = if cfg!(feature = "cloud") {
     Egress::Allowed

@@ -4,7 +4,7 @@ use crate::support::{
     Answer, CHAT, Route, STREAM, Server, Step, Upstream, closed_port, ok, quick, stream, whole,
 };
 use std::time::{Duration, Instant};
-use weir_gateway::routing::table::Workload;
+use weir_gateway::routing::Workload;
 
 async fn post(workload: std::sync::Arc<Workload>, body: &str) -> (Server, Answer) {
     let server = Server::start_with(vec![workload], quick()).await;

@@ -6,9 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Status};
-use weir_gateway::routing::shared_state::SharedState;
-use weir_gateway::routing::table::RouteTable;
-use weir_gateway::telemetry::report::Reporter;
+use weir_gateway::routing::{RouteTable, SharedState};
+use weir_gateway::telemetry::Reporter;
 use weir_identity::{
     CertificateAuthority, CertificateSource, Identity, client_config, connect, serve_tonic,
     server_config,

@@ -7,9 +7,8 @@ use crate::support::{
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weir_gateway::metering::counters::Counters;
-use weir_gateway::metering::outcome::Outcome;
-use weir_gateway::routing::workload_state::WorkloadState;
+use weir_gateway::metering::{Counters, Outcome};
+use weir_gateway::routing::WorkloadState;
 
 fn counters(state: &WorkloadState) -> Counters {
     let mut sum = Counters::default();

@@ -4,12 +4,10 @@ use crate::index::{engines, slice};
 use crate::support::{KEY, UID, empty_index};
 use rstest::rstest;
 use weir_gateway::policy::{DataDemands, Egress, TrafficPolicy};
-use weir_gateway::routing::index::Index;
-use weir_gateway::routing::index::input::{
-    DecidedFor, PlacementInput, TargetInput, TargetKind, WeightInput, WorkloadInput,
+use weir_gateway::routing::{
+    DecidedFor, Index, Keys, PlacementInput, RouteTable, TargetInput, TargetKind, WeightInput,
+    WorkloadInput,
 };
-use weir_gateway::routing::keys::Keys;
-use weir_gateway::routing::table::RouteTable;
 
 fn workload(egress: Egress, targets: Vec<TargetInput>, weights: &[(&str, u32)]) -> WorkloadInput {
     use sha2::{Digest, Sha256};

@@ -15,12 +15,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use weir_gateway::config::Limits;
 use weir_gateway::policy::TrafficPolicy;
-use weir_gateway::request::handle::Gateway;
-use weir_gateway::routing::index::Index;
-use weir_gateway::routing::keys::Keys;
-use weir_gateway::routing::shared_state::SharedState;
-use weir_gateway::routing::table::{RouteTable, RouteTarget, Target, Workload};
-use weir_gateway::routing::workload_state::WorkloadState;
+use weir_gateway::request::Gateway;
+use weir_gateway::routing::{
+    Index, Keys, RouteTable, RouteTarget, SharedState, Target, Workload, WorkloadState,
+};
 use weir_gateway::server::{Drained, ServerLimits, serve};
 
 pub use crate::upstream::{Step, Upstream, chunk, end, event, ok, stream, stream_head, whole};

@@ -8,10 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, advance, sleep};
 use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, Providers};
-use weir_gateway::routing::index::Index;
-use weir_gateway::routing::shared_state::SharedState;
-use weir_gateway::routing::watch::providers::watch_providers;
-use weir_gateway::routing::watch::{Publisher, watch_workloads};
+use weir_gateway::routing::{Index, Publisher, SharedState, watch_providers, watch_workloads};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -14,8 +14,7 @@ use sha2::{Digest, Sha256};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
-use weir_gateway::routing::shared_state::SharedState;
-use weir_gateway::routing::watch::{Publisher, watch_workloads};
+use weir_gateway::routing::{Publisher, SharedState, watch_workloads};
 
 type Answer = UnsyncBoxBody<Bytes, Infallible>;
 

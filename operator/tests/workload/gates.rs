@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_gateway::external::{ExternalTimeouts, Providers, provider_input};
-use weir_gateway::routing::convert;
-use weir_gateway::routing::index::Index;
-use weir_gateway::routing::table::Target;
+use weir_gateway::routing::{Index, Target, convert};
 
 use super::fixtures::{Cluster, WORKLOADS, eventually, hybrid};
 

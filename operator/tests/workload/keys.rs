@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
-use weir_gateway::routing::keys::KeyHash;
+use weir_gateway::routing::KeyHash;
 use weir_operator::ca;
 use weir_simapi::ApiError;
 

@@ -36,7 +36,7 @@ pub async fn watch_engine_keys(
 }
 
 /// The keys in the Secret, the current one first.
-pub fn plane_keys(secret: &Secret) -> Vec<PlaneKey> {
+pub(crate) fn plane_keys(secret: &Secret) -> Vec<PlaneKey> {
     let data = secret.data.as_ref();
     let part = |name: String| data?.get(&name).map(|bytes| bytes.0.as_slice());
     let key = |which: &&str| {

@@ -23,7 +23,7 @@ const CHECK_WITHIN: Duration = Duration::from_secs(10);
 
 /// News of one kind.
 #[derive(Debug)]
-pub enum Update<K> {
+pub(crate) enum Update<K> {
     /// Everything there is.
     Listed(Vec<K>),
     /// One object is new or changed.
@@ -35,7 +35,7 @@ pub enum Update<K> {
 /// Follows one kind, or those of it that a label selector takes, for ever and hands its news on. After a failure, and
 /// when the API server turns out to be at an older version than what was heard of it, everything is listed anew: what it
 /// has by then may be another history.
-pub async fn follow<K>(
+pub(crate) async fn follow<K>(
     api: Api<K>,
     selector: Option<&str>,
     what: &'static str,
@@ -52,7 +52,7 @@ pub async fn follow<K>(
 }
 
 /// The same of one object, by its name.
-pub async fn follow_one<K>(
+pub(crate) async fn follow_one<K>(
     api: Api<K>,
     name: &str,
     what: &'static str,
