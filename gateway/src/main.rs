@@ -79,11 +79,11 @@ async fn main() -> anyhow::Result<()> {
 /// `RUST_LOG`, or info. The client's own lines about an API server that is away are left out unless they are asked
 /// for: ours say it once.
 fn log_filter() -> EnvFilter {
-    let asked = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-    let filter = if asked.contains("kube") {
-        asked
+    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = if wanted.contains("kube") {
+        wanted
     } else {
-        format!("{asked},kube_client=off,kube_runtime=off")
+        format!("{wanted},kube_client=off,kube_runtime=off")
     };
     EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"))
 }

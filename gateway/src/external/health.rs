@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(report(), Some(Cause::Name));
         health.record_success(None);
         assert_eq!(report(), None);
-        assert!(health.record_cause(&Cause::Name), "it is told again");
+        assert!(health.record_cause(&Cause::Name), "it is news again");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How often it is looked at who is to be asked.
+/// How often it is looked at which providers are due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// Providers that are asked at a time: one that hangs delays no other.
@@ -25,8 +25,8 @@ pub async fn probe_forever(rows: watch::Receiver<Arc<Vec<ProviderRow>>>) {
         ticks.tick().await;
         let current = Arc::clone(&rows.borrow());
         let now = Instant::now();
-        let asked = current.iter().filter(|row| row.health.needs_probe(now));
-        let handles = asked.filter_map(|row| row.handle.as_ref().ok());
+        let due = current.iter().filter(|row| row.health.needs_probe(now));
+        let handles = due.filter_map(|row| row.handle.as_ref().ok());
         futures::stream::iter(handles)
             .for_each_concurrent(AT_ONCE, |handle| probe(handle))
             .await;

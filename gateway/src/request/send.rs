@@ -42,26 +42,6 @@ pub(crate) async fn send(
     }
 }
 
-#[cfg(feature = "cloud")]
-async fn send_to_provider(
-    permit: &ExternalPermit,
-    call: &Call,
-) -> Result<Response<Incoming>, Failure> {
-    let provider = permit.provider();
-    let format = provider.format;
-    let path = format.path(call.operation, permit.model());
-    let uri = provider.uri(&path).ok_or(Failure::Broken)?;
-    let mut request = request(uri, call, format.request_body(call, permit.model()));
-    provider.authorize(request.headers_mut());
-    let sent = provider.client.request(request).await;
-    sent.map_err(|error| {
-        if error.is_connect() {
-            provider.record_cause(&Cause::of_connect(&error));
-        }
-        unsent(error)
-    })
-}
-
 /// How the answers of the exchange's target are read.
 pub(crate) fn answer_format(exchange: &Exchange) -> &'static dyn AnswerFormat {
     match &exchange.target().target {
@@ -99,6 +79,27 @@ async fn send_to_engine(
         exchange.record_engine_failure(std::time::Instant::now());
     }
     Err(Failure::Connect)
+}
+
+/// As the format of the provider has it.
+#[cfg(feature = "cloud")]
+async fn send_to_provider(
+    permit: &ExternalPermit,
+    call: &Call,
+) -> Result<Response<Incoming>, Failure> {
+    let provider = permit.provider();
+    let format = provider.format;
+    let path = format.path(call.operation, permit.model());
+    let uri = provider.uri(&path).ok_or(Failure::Broken)?;
+    let mut request = request(uri, call, format.request_body(call, permit.model()));
+    provider.authorize(request.headers_mut());
+    let sent = provider.client.request(request).await;
+    sent.map_err(|error| {
+        if error.is_connect() {
+            provider.record_cause(&Cause::of_connect(&error));
+        }
+        unsent(error)
+    })
 }
 
 fn unsent(error: ClientError) -> Failure {

@@ -16,7 +16,7 @@ pub enum Closed {
     /// The provider cannot be used, or does not offer the model.
     Unusable,
     /// The API server was not heard for too long to know whether it is still allowed.
-    Unheard,
+    NoContact,
 }
 
 impl std::fmt::Display for Closed {
@@ -40,7 +40,7 @@ impl std::fmt::Display for Closed {
                 "its provider does not admit the workload's namespace"
             }
             Self::Unusable => "its provider cannot be used or does not offer the model",
-            Self::Unheard => {
+            Self::NoContact => {
                 "this gateway has not heard the cluster's API server for too long to know whether it is still allowed"
             }
         })

@@ -76,7 +76,7 @@ impl Publisher {
         // The sender lives in `self`.
         let _ = missing.wait_for(BTreeSet::is_empty).await;
         loop {
-            let closed = self.is_unheard();
+            let closed = self.has_lost_contact();
             self.log_external_closed(closed);
             let table = {
                 let mut index = lock(&self.index);
@@ -102,7 +102,7 @@ impl Publisher {
             tokio::select! {
                 () = self.bell.notified() => return,
                 () = sleep(LOOK_EVERY) => {
-                    if self.is_unheard() != closed {
+                    if self.has_lost_contact() != closed {
                         return;
                     }
                 }
@@ -110,10 +110,10 @@ impl Publisher {
         }
     }
 
-    fn is_unheard(&self) -> bool {
+    fn has_lost_contact(&self) -> bool {
         let limit = self.close_external_after;
-        let unheard = self.shared.since_contact();
-        limit.is_some_and(|limit| unheard.is_some_and(|unheard| unheard >= limit))
+        let age = self.shared.since_contact();
+        limit.is_some_and(|limit| age.is_some_and(|age| age >= limit))
     }
 
     fn log_external_closed(&self, closed: bool) {

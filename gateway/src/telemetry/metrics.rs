@@ -29,13 +29,13 @@ pub fn render(shared: &SharedState) -> String {
         "Workloads in the routing table.",
     );
     page.line("table_workloads", "", workloads.len());
-    if let Some(unheard) = shared.since_contact() {
+    if let Some(age) = shared.since_contact() {
         page.head(
             "table_age_seconds",
             "gauge",
             "Time since the API server last sent news, or said that there are none.",
         );
-        page.line("table_age_seconds", "", unheard.as_secs());
+        page.line("table_age_seconds", "", age.as_secs());
     }
     page.head(
         "external_closed",

@@ -343,7 +343,7 @@ fn while_the_api_server_is_unheard_only_local_targets_have_a_route() {
     index.apply(Ok(placed(workload(1, ACME), 1, Some(ACME))));
     index.external_closed = true;
     let table = index.build();
-    assert_eq!(routes(&table), (vec![], Some(Closed::Unheard)));
+    assert_eq!(routes(&table), (vec![], Some(Closed::NoContact)));
     assert_eq!(table.by_uid(UID).expect("a route").targets.len(), 1);
     index.external_closed = false;
     assert_eq!(reached(&mut index), ["acme"]);

@@ -17,10 +17,11 @@ pub(super) struct Claim<'a> {
     pub(super) named: &'a Named<'a>,
 }
 
-/// The permit, or why there is none. `unheard` closes every target at a provider.
+/// The permit, or why there is none. `no_contact` with the API server closes every target at a
+/// provider.
 pub(super) fn permit(
     providers: &mut Providers,
-    unheard: bool,
+    no_contact: bool,
     claim: Claim<'_>,
 ) -> Result<ExternalPermit, Closed> {
     let Claim {
@@ -31,8 +32,8 @@ pub(super) fn permit(
     } = claim;
     let wanted = named.external().ok_or(Closed::NotServed)?;
     let proof = EgressAllowed::prove(input.egress).ok_or(Closed::NotServed)?;
-    if unheard {
-        return Err(Closed::Unheard);
+    if no_contact {
+        return Err(Closed::NoContact);
     }
     if !was_decided_for(input, weight, &wanted) {
         return Err(Closed::Undecided);
