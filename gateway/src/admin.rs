@@ -1,7 +1,7 @@
 //! Probes and metrics, on a port of their own.
 
-use crate::hub::Hub;
-use crate::metrics;
+use crate::routing::shared_state::SharedState;
+use crate::telemetry::metrics;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,17 +11,17 @@ use axum::routing::get;
 use std::sync::Arc;
 
 /// `/healthz`, `/readyz` and `/metrics`.
-pub fn router(hub: Arc<Hub>) -> Router {
+pub fn router(shared: Arc<SharedState>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(page))
-        .with_state(hub)
+        .with_state(shared)
 }
 
 /// Ready with a complete table, whatever the certificate, the operator and the API server do since.
-async fn ready(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
-    match (hub.is_draining(), hub.is_synced()) {
+async fn ready(State(shared): State<Arc<SharedState>>) -> impl IntoResponse {
+    match (shared.is_draining(), shared.is_synced()) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         (false, false) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -31,9 +31,9 @@ async fn ready(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
     }
 }
 
-async fn page(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
+async fn page(State(shared): State<Arc<SharedState>>) -> impl IntoResponse {
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4")],
-        metrics::render(&hub),
+        metrics::render(&shared),
     )
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use weir_crds::names;
 
 const LIMIT: Duration = Duration::from_secs(60);
-const MOST_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
 /// Completes one chat through a workload's endpoint and prints the answer.
 #[derive(Clone, Debug, clap::Args)]
@@ -74,7 +74,7 @@ async fn ask(base_url: &str, api_key: &str, model: &str, prompt: &str) -> anyhow
         .await
         .context("send the request")?;
     let (head, body) = response.into_parts();
-    let bytes = match Limited::new(body, MOST_BYTES).collect().await {
+    let bytes = match Limited::new(body, MAX_BYTES).collect().await {
         Ok(whole) => whole.to_bytes(),
         Err(error) => bail!("the answer broke off: {error}"),
     };

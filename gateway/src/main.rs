@@ -15,15 +15,16 @@ use tracing_subscriber::EnvFilter;
 use weir_gateway::PLANE;
 use weir_gateway::admin;
 use weir_gateway::config::{Args, Command};
-use weir_gateway::engine_keys::watch_engine_keys;
 #[cfg(feature = "cloud")]
 use weir_gateway::external::{self, ExternalTimeouts, Providers};
-use weir_gateway::hub::Hub;
-use weir_gateway::index::Index;
-use weir_gateway::proxy::Gateway;
-use weir_gateway::report::{COUNTERS_EVERY, Reporter};
+use weir_gateway::request::Gateway;
+use weir_gateway::routing::{
+    Index, Publisher, SharedState, run_watches, watch_endpoints, watch_engine_keys, watch_workloads,
+};
+#[cfg(feature = "cloud")]
+use weir_gateway::routing::{watch_providers, watch_secrets};
 use weir_gateway::server::{self, ServerLimits};
-use weir_gateway::watch::{self, Shared, watch_endpoints, watch_workloads};
+use weir_gateway::telemetry::{COUNTERS_EVERY, Reporter};
 use weir_identity::{CertificateSource, Identity, RequestOptions, serve_tonic, server_config};
 use weir_proto::gateway_server::GatewayServer;
 
@@ -42,19 +43,19 @@ async fn main() -> anyhow::Result<()> {
     let client = kube_client()
         .await
         .context("configure the kubernetes client")?;
-    let hub = Arc::new(Hub::default());
+    let shared = Arc::new(SharedState::default());
     let clients = bind(args.listen).await?;
     let admin = bind(args.admin_listen).await?;
     let grpc = bind(args.grpc_listen).await?;
     tracing::info!(plane = PLANE, listen = %args.listen, "gateway starts");
 
-    let admin = tokio::spawn(axum::serve(admin, admin::router(Arc::clone(&hub))).into_future());
-    let (mut watching, reporter) = watches(&args, &client, &hub);
-    let keys = watch_engine_keys(client.clone(), args.namespace, PLANE, Arc::clone(&hub));
+    let admin = tokio::spawn(axum::serve(admin, admin::router(Arc::clone(&shared))).into_future());
+    let (mut watching, reporter) = watches(&args, &client, &shared);
+    let keys = watch_engine_keys(client.clone(), args.namespace, PLANE, Arc::clone(&shared));
     watching.push(keys.boxed());
-    let watching = tokio::spawn(watch::all(watching));
+    let watching = tokio::spawn(run_watches(watching));
     tokio::spawn(report(grpc, client, reporter));
-    tokio::spawn(drain_on_signal(Arc::clone(&hub))?);
+    tokio::spawn(drain_on_signal(Arc::clone(&shared))?);
 
     let limits = ServerLimits {
         max_connections: args.max_connections,
@@ -62,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
         drain_delay: args.drain_delay,
         drain_timeout: args.drain_timeout,
     };
-    let gateway = Arc::new(Gateway::new(Arc::clone(&hub), args.limits));
+    let gateway = Arc::new(Gateway::new(Arc::clone(&shared), args.limits));
     let serving = tokio::spawn(server::serve(clients, gateway, limits));
     let drained = tokio::select! {
         drained = serving => drained.context("serve clients")?,
@@ -78,11 +79,11 @@ async fn main() -> anyhow::Result<()> {
 /// `RUST_LOG`, or info. The client's own lines about an API server that is away are left out unless they are asked
 /// for: ours say it once.
 fn log_filter() -> EnvFilter {
-    let asked = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-    let filter = if asked.contains("kube") {
-        asked
+    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = if wanted.contains("kube") {
+        wanted
     } else {
-        format!("{asked},kube_client=off,kube_runtime=off")
+        format!("{wanted},kube_client=off,kube_runtime=off")
     };
     EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"))
 }
@@ -107,24 +108,24 @@ async fn kube_client() -> anyhow::Result<Client> {
 fn watches(
     args: &Args,
     client: &Client,
-    hub: &Arc<Hub>,
+    shared: &Arc<SharedState>,
 ) -> (Vec<BoxFuture<'static, ()>>, Reporter) {
-    let shared = Shared::new(
+    let publisher = Publisher::new(
         Index::new(),
-        Arc::clone(hub),
+        Arc::clone(shared),
         &["workloads", "endpoints"],
         None,
     );
-    let publisher = Arc::clone(&shared);
+    let publishing = Arc::clone(&publisher);
     let watching = vec![
-        watch_workloads(client.clone(), Arc::clone(&shared)).boxed(),
-        watch_endpoints(client.clone(), shared).boxed(),
-        async move { publisher.publish_forever(|_| ()).await }.boxed(),
+        watch_workloads(client.clone(), Arc::clone(&publisher)).boxed(),
+        watch_endpoints(client.clone(), publisher).boxed(),
+        async move { publishing.publish_forever(|_| ()).await }.boxed(),
     ];
     (
         watching,
         Reporter {
-            hub: Arc::clone(hub),
+            shared: Arc::clone(shared),
             pod_uid: args.pod_uid.clone(),
         },
     )
@@ -134,22 +135,22 @@ fn watches(
 fn watches(
     args: &Args,
     client: &Client,
-    hub: &Arc<Hub>,
+    shared: &Arc<SharedState>,
 ) -> (Vec<BoxFuture<'static, ()>>, Reporter) {
     let providers = Providers::new(ExternalTimeouts {
         connect: args.limits.connect_external,
     });
     let index = Index::new(providers);
-    let shared = Shared::new(
+    let publisher = Publisher::new(
         index,
-        Arc::clone(hub),
+        Arc::clone(shared),
         &["workloads", "endpoints", "providers", "secrets"],
         Some(args.close_external_after),
     );
-    let publisher = Arc::clone(&shared);
+    let publishing = Arc::clone(&publisher);
     let (rows, followed) = tokio::sync::watch::channel(Arc::default());
     let publish = async move {
-        publisher
+        publishing
             .publish_forever(|index| {
                 rows.send_replace(Arc::new(index.providers.rows()));
             })
@@ -157,17 +158,17 @@ fn watches(
     };
     let namespace = args.providers_namespace.clone();
     let watching = vec![
-        watch_workloads(client.clone(), Arc::clone(&shared)).boxed(),
-        watch_endpoints(client.clone(), Arc::clone(&shared)).boxed(),
-        external::watch_providers(client.clone(), Arc::clone(&shared), Arc::clone(hub)).boxed(),
-        external::watch_secrets(client.clone(), namespace, shared, Arc::clone(hub)).boxed(),
+        watch_workloads(client.clone(), Arc::clone(&publisher)).boxed(),
+        watch_endpoints(client.clone(), Arc::clone(&publisher)).boxed(),
+        watch_providers(client.clone(), Arc::clone(&publisher), Arc::clone(shared)).boxed(),
+        watch_secrets(client.clone(), namespace, publisher, Arc::clone(shared)).boxed(),
         external::probe_forever(followed.clone()).boxed(),
         publish.boxed(),
     ];
     (
         watching,
         Reporter {
-            hub: Arc::clone(hub),
+            shared: Arc::clone(shared),
             pod_uid: args.pod_uid.clone(),
             providers: followed,
         },
@@ -191,7 +192,7 @@ async fn report(listener: TcpListener, client: Client, reporter: Reporter) {
     }
 }
 
-fn drain_on_signal(hub: Arc<Hub>) -> anyhow::Result<impl Future<Output = ()>> {
+fn drain_on_signal(shared: Arc<SharedState>) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     Ok(async move {
@@ -200,6 +201,6 @@ fn drain_on_signal(hub: Arc<Hub>) -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => (),
         }
         tracing::info!("gateway drains");
-        hub.start_draining();
+        shared.start_draining();
     })
 }

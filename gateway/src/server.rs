@@ -1,6 +1,6 @@
 //! The listener for clients: HTTP/1.1 and HTTP/2 without TLS, bounds on connections, draining.
 
-use crate::proxy::Gateway;
+use crate::request::handle::Gateway;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -32,15 +32,15 @@ pub struct Drained {
     pub cut: u64,
 }
 
-/// Serves until the hub drains, then lets everything end that has begun.
+/// Serves until the gateway drains, then lets everything end that has begun.
 pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, limits: ServerLimits) -> Drained {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(
         limits.max_connections.min(Semaphore::MAX_PERMITS),
     ));
-    let mut draining = gateway.hub.draining();
+    let mut draining = gateway.shared.draining();
     let delay_over = async {
-        // The sender lives in the hub, which this function holds.
+        // The sender lives as long as the gateway, which this function holds.
         let _ = draining.wait_for(|draining| *draining).await;
         sleep(limits.drain_delay).await;
     };
@@ -75,7 +75,7 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, limits: ServerL
     let cut = match timeout(limits.drain_timeout, graceful.shutdown()).await {
         Ok(()) => 0,
         Err(_) => gateway
-            .hub
+            .shared
             .table()
             .workloads()
             .map(|workload| workload.state.in_flight())

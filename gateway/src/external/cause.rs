@@ -48,7 +48,7 @@ impl std::fmt::Display for Cause {
 
 impl Cause {
     /// Of an error of the client before there was a connection.
-    pub fn of_connect(error: &(dyn Error + 'static)) -> Self {
+    pub(crate) fn of_connect(error: &(dyn Error + 'static)) -> Self {
         let mut layer = Some(error);
         while let Some(error) = layer {
             if let Some(cause) = known(error) {

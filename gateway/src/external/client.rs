@@ -1,7 +1,7 @@
 //! The HTTP client towards providers: TLS always, HTTP/1.1, no proxy, no redirects.
 
 use super::guard::GuardedConnector;
-use crate::connect::{Deadline, POOL_IDLE, UpstreamBody};
+use crate::upstream::connect::{Deadline, POOL_IDLE, UpstreamBody};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A client with its pool of connections.
-pub type ExternalClient = Client<Deadline<HttpsConnector<GuardedConnector>>, UpstreamBody>;
+pub(crate) type ExternalClient = Client<Deadline<HttpsConnector<GuardedConnector>>, UpstreamBody>;
 
 /// Time limits towards providers.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub enum ClientError {
 ///
 /// # Errors
 /// When the bundle cannot be read.
-pub fn external_client(
+pub(crate) fn external_client(
     ca_bundle: Option<&str>,
     allow_private: bool,
     timeouts: ExternalTimeouts,

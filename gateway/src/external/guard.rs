@@ -13,7 +13,7 @@ use tower::Service;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Whether an address is not one of the public internet.
-pub fn is_private(address: IpAddr) -> bool {
+pub(crate) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_private_v4(address),
         IpAddr::V6(address) => is_private_v6(address),
@@ -61,7 +61,7 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
 
 /// A resolver that leaves out private addresses.
 #[derive(Clone, Debug)]
-pub struct GuardedResolver {
+pub(crate) struct GuardedResolver {
     allow_private: bool,
 }
 
@@ -97,23 +97,23 @@ fn refused() -> io::Error {
 /// There is no address that may be connected to.
 #[derive(Debug, thiserror::Error)]
 #[error("the provider's name has private addresses only")]
-pub struct PrivateAddress;
+pub(crate) struct PrivateAddress;
 
 /// The name has no address.
 #[derive(Debug, thiserror::Error)]
 #[error("the provider's name cannot be resolved")]
-pub struct UnknownName;
+pub(crate) struct UnknownName;
 
 /// A TCP connector that goes to public addresses only, unless told otherwise.
 #[derive(Clone, Debug)]
-pub struct GuardedConnector {
+pub(crate) struct GuardedConnector {
     inner: HttpConnector<GuardedResolver>,
     allow_private: bool,
 }
 
 impl GuardedConnector {
     /// A connector; `configure` sets timeouts and socket options.
-    pub fn new(
+    pub(crate) fn new(
         allow_private: bool,
         configure: impl FnOnce(&mut HttpConnector<GuardedResolver>),
     ) -> Self {

@@ -1,9 +1,9 @@
 //! What is observed of a provider: its circuit, its time to first token, its errors.
 
 use super::cause::Cause;
-use crate::breaker::{Breaker, Circuit};
-use crate::hub::unix_now;
-use crate::state::lock;
+use crate::clock::{unix_minute, unix_now};
+use crate::lock::lock;
+use crate::upstream::breaker::{Breaker, Circuit};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const OPENS_AFTER: u32 = 5;
 /// How long an open circuit lets nothing through.
 const OPEN_FOR: Duration = Duration::from_secs(15);
 /// A provider of which nothing is known yet is asked this often.
-const ASK_AGAIN: Duration = Duration::from_secs(4);
+const UNKNOWN_PROBED_EVERY: Duration = Duration::from_secs(4);
 /// A provider that got no request for this long is asked.
 const IDLE: Duration = Duration::from_secs(30);
 /// The errors of this many minutes make the rate.
@@ -62,7 +62,7 @@ pub enum CircuitState {
 
 impl ProviderHealth {
     /// Until when nothing is sent, if so.
-    pub fn open_until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn open_until(&self, now: Instant) -> Option<Instant> {
         match lock(&self.0).breaker.circuit(now) {
             Circuit::Open(until) => Some(until),
             Circuit::Closed | Circuit::HalfOpen => None,
@@ -70,16 +70,16 @@ impl ProviderHealth {
     }
 
     /// A request is about to be sent.
-    pub fn began(&self, now: Instant) {
+    pub fn record_start(&self, now: Instant) {
         let mut inner = lock(&self.0);
-        inner.breaker.begin(now);
+        inner.breaker.record_start(now);
         inner.last_used = Some(now);
     }
 
     /// The provider answered.
-    pub fn succeeded(&self, ttft: Option<Duration>) {
+    pub fn record_success(&self, ttft: Option<Duration>) {
         let mut inner = lock(&self.0);
-        inner.breaker.succeeded();
+        inner.breaker.record_success();
         inner.answered = true;
         inner.cause = None;
         inner.count(false);
@@ -94,14 +94,14 @@ impl ProviderHealth {
     }
 
     /// The provider failed; true when the circuit opens.
-    pub fn failed(&self, now: Instant) -> bool {
+    pub fn record_failure(&self, now: Instant) -> bool {
         let mut inner = lock(&self.0);
         inner.count(true);
-        inner.breaker.failed(now, OPENS_AFTER, OPEN_FOR)
+        inner.breaker.record_failure(now, OPENS_AFTER, OPEN_FOR)
     }
 
     /// Notes why it did not answer; true when that is news.
-    pub fn blame(&self, cause: &Cause) -> bool {
+    pub fn record_cause(&self, cause: &Cause) -> bool {
         let mut inner = lock(&self.0);
         let news = inner.cause.as_ref() != Some(cause);
         if news {
@@ -111,15 +111,15 @@ impl ProviderHealth {
     }
 
     /// The client left before there was an answer.
-    pub fn abandoned(&self) {
-        lock(&self.0).breaker.abandoned();
+    pub(crate) fn record_abandonment(&self) {
+        lock(&self.0).breaker.record_abandonment();
     }
 
     /// Whether it is to be asked: nothing was sent for a while, or nothing is known of it.
-    pub fn is_to_be_asked(&self, now: Instant) -> bool {
+    pub fn needs_probe(&self, now: Instant) -> bool {
         let inner = lock(&self.0);
         let pause = match inner.verdict(now) {
-            None => ASK_AGAIN,
+            None => UNKNOWN_PROBED_EVERY,
             Some(CircuitState::Open) => OPEN_FOR,
             Some(CircuitState::Closed) => IDLE,
         };
@@ -131,7 +131,7 @@ impl ProviderHealth {
     /// What is reported.
     pub fn report(&self, now: Instant) -> HealthReport {
         let inner = lock(&self.0);
-        let since = minute().saturating_sub(RATE_MINUTES);
+        let since = unix_minute().saturating_sub(RATE_MINUTES);
         let (requests, errors) = inner
             .minutes
             .iter()
@@ -158,7 +158,7 @@ impl Inner {
     }
 
     fn count(&mut self, failed: bool) {
-        let minute = minute();
+        let minute = unix_minute();
         if self
             .minutes
             .back()
@@ -176,17 +176,13 @@ impl Inner {
     }
 }
 
-fn minute() -> u64 {
-    unix_now().as_secs() / 60
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn fails(health: &ProviderHealth, now: Instant) -> Option<CircuitState> {
-        health.began(now);
-        health.failed(now);
+        health.record_start(now);
+        health.record_failure(now);
         health.report(now).circuit
     }
 
@@ -202,8 +198,8 @@ mod tests {
         assert_eq!(fails(&health, now), Some(CircuitState::Open));
         assert_eq!(health.report(now).error_percent, Some(100.0));
         let later = now + OPEN_FOR;
-        health.began(later);
-        health.succeeded(Some(Duration::from_millis(40)));
+        health.record_start(later);
+        health.record_success(Some(Duration::from_millis(40)));
         assert_eq!(health.report(later).circuit, Some(CircuitState::Closed));
         assert_eq!(health.report(later).ttft_ms, Some(40.0));
         assert_eq!(fails(&health, later), Some(CircuitState::Closed));
@@ -216,7 +212,7 @@ mod tests {
         let (mut said, mut tries) = (Vec::new(), 0);
         for second in 0..30 * 60 {
             let now = start + Duration::from_secs(second);
-            if health.is_to_be_asked(now) {
+            if health.needs_probe(now) {
                 tries += 1;
                 fails(&health, now);
             }
@@ -232,23 +228,23 @@ mod tests {
     #[test]
     fn a_cause_is_news_once_and_an_answer_ends_it() {
         let health = ProviderHealth::default();
-        assert!(health.blame(&Cause::Refused) && !health.blame(&Cause::Refused));
-        assert!(health.blame(&Cause::Name));
+        assert!(health.record_cause(&Cause::Refused) && !health.record_cause(&Cause::Refused));
+        assert!(health.record_cause(&Cause::Name));
         let report = || health.report(Instant::now()).cause;
         assert_eq!(report(), Some(Cause::Name));
-        health.succeeded(None);
+        health.record_success(None);
         assert_eq!(report(), None);
-        assert!(health.blame(&Cause::Name), "it is told again");
+        assert!(health.record_cause(&Cause::Name), "it is news again");
     }
 
     #[test]
     fn what_is_unknown_is_asked_at_once_and_what_answers_when_it_is_idle() {
         let health = ProviderHealth::default();
         let now = Instant::now();
-        assert!(health.is_to_be_asked(now));
-        health.began(now);
-        assert!(!health.is_to_be_asked(now) && health.is_to_be_asked(now + ASK_AGAIN));
-        health.succeeded(None);
-        assert!(!health.is_to_be_asked(now + ASK_AGAIN) && health.is_to_be_asked(now + IDLE));
+        assert!(health.needs_probe(now));
+        health.record_start(now);
+        assert!(!health.needs_probe(now) && health.needs_probe(now + UNKNOWN_PROBED_EVERY));
+        health.record_success(None);
+        assert!(!health.needs_probe(now + UNKNOWN_PROBED_EVERY) && health.needs_probe(now + IDLE));
     }
 }

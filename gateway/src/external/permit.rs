@@ -1,7 +1,7 @@
 //! The right to send a request out of the cluster, as a value that only a proof makes.
 
-use super::ProviderHandle;
-use crate::index::Egress;
+use crate::external::provider::ProviderHandle;
+use crate::policy::Egress;
 use std::sync::Arc;
 
 /// Proof that a workload's data may leave the cluster.

@@ -1,23 +1,23 @@
-//! Asks idle providers for their models, so that their health is known before traffic needs them.
+//! Asks idle providers for what costs nothing, so that their health is known before traffic needs them.
 
-use super::{Cause, ProviderHandle, ProviderRow};
-use crate::connect::full;
+use crate::external::cause::Cause;
+use crate::external::provider::{ProviderHandle, ProviderRow};
+use crate::upstream::connect::{UpstreamBody, full};
 use bytes::Bytes;
 use futures::StreamExt;
-use http::header::AUTHORIZATION;
-use http::{Method, Request, Uri};
+use http::{Method, Request};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How often it is looked at who is to be asked.
+/// How often it is looked at which providers are due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// Providers that are asked at a time: one that hangs delays no other.
 const AT_ONCE: usize = 16;
 
-/// Probes the providers of the latest rows for ever. `GET /models` costs nothing and carries no payload.
+/// Probes the providers of the latest rows for ever.
 pub async fn probe_forever(rows: watch::Receiver<Arc<Vec<ProviderRow>>>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -25,8 +25,8 @@ pub async fn probe_forever(rows: watch::Receiver<Arc<Vec<ProviderRow>>>) {
         ticks.tick().await;
         let current = Arc::clone(&rows.borrow());
         let now = Instant::now();
-        let asked = current.iter().filter(|row| row.health.is_to_be_asked(now));
-        let handles = asked.filter_map(|row| row.handle.as_ref().ok());
+        let due = current.iter().filter(|row| row.health.needs_probe(now));
+        let handles = due.filter_map(|row| row.handle.as_ref().ok());
         futures::stream::iter(handles)
             .for_each_concurrent(AT_ONCE, |handle| probe(handle))
             .await;
@@ -34,38 +34,28 @@ pub async fn probe_forever(rows: watch::Receiver<Arc<Vec<ProviderRow>>>) {
 }
 
 async fn probe(handle: &ProviderHandle) {
-    let Some(request) = models_request(handle) else {
+    let Some(request) = probe_request(handle) else {
         return;
     };
     let health = &handle.health;
-    health.began(Instant::now());
+    health.record_start(Instant::now());
     // Any answer below 500 shows that the provider is there; a refused key shows in the requests themselves.
     let cause = match timeout(ANSWERS_WITHIN, handle.client.request(request)).await {
-        Ok(Ok(answer)) if answer.status().as_u16() < 500 => return health.succeeded(None),
+        Ok(Ok(answer)) if answer.status().as_u16() < 500 => return health.record_success(None),
         Ok(Ok(answer)) => Cause::Status(answer.status()),
         Ok(Err(error)) if error.is_connect() => Cause::of_connect(&error),
         Ok(Err(_)) | Err(_) => Cause::Silent,
     };
-    handle.blame(&cause);
-    if health.failed(Instant::now()) {
+    handle.record_cause(&cause);
+    if health.record_failure(Instant::now()) {
         tracing::info!(provider = %handle.name, %cause, "provider circuit opened by a probe");
     }
 }
 
-fn models_request(handle: &ProviderHandle) -> Option<Request<crate::connect::UpstreamBody>> {
-    let uri = Uri::builder()
-        .scheme("https")
-        .authority(handle.authority.clone())
-        .path_and_query(format!("{}/models", handle.base_path))
-        .build()
-        .ok()?;
-    let mut request = Request::builder()
-        .method(Method::GET)
-        .uri(uri)
-        .body(full(Bytes::new()))
-        .ok()?;
-    if let Some(key) = &handle.key {
-        request.headers_mut().insert(AUTHORIZATION, key.header());
-    }
+fn probe_request(handle: &ProviderHandle) -> Option<Request<UpstreamBody>> {
+    let mut request = Request::new(full(Bytes::new()));
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = handle.uri(handle.format.probe_path())?;
+    handle.authorize(request.headers_mut());
     Some(request)
 }

@@ -1,15 +1,18 @@
 //! Providers as they are known: declaration, key, client, health.
 
-use super::ProviderHealth;
 use super::cause::Cause;
 use super::client::{ClientError, ExternalClient, ExternalTimeouts, external_client};
-use crate::index::WorkloadInput;
+use crate::external::api_key::ApiKey;
+use crate::external::format::{self, Format};
+use crate::external::health::ProviderHealth;
+use crate::policy::DataDemands;
 use http::Uri;
-use http::header::HeaderValue;
+use http::header::HeaderMap;
 use http::uri::Authority;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use weir_terms::{Breach, Terms};
+use weir_crds::provider::ProviderFormat;
+use weir_terms::{Breach, Demands, Terms};
 
 /// A provider as its object declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct ProviderInput {
     pub name: Arc<str>,
     /// Base URL.
     pub endpoint: String,
+    /// The format of its API.
+    pub format: ProviderFormat,
     /// Where the key is; without one none is sent.
     pub secret: Option<SecretRef>,
     /// Authorities to trust instead of the public ones.
@@ -46,13 +51,17 @@ pub struct ProviderTerms {
 }
 
 impl ProviderTerms {
-    fn breach(&self, workload: &WorkloadInput) -> Option<Breach> {
+    fn breach(&self, namespace: &str, data: &DataDemands) -> Option<Breach> {
         let terms = Terms {
             jurisdiction: self.jurisdiction.as_deref(),
             zero_retention: Some(self.zero_retention),
-            admits_namespace: weir_terms::admits(&self.allowed_namespaces, &workload.namespace),
+            admits_namespace: weir_terms::admits(&self.allowed_namespaces, namespace),
         };
-        let breaches = weir_terms::breaches(workload.data.demands(), terms);
+        let demands = Demands {
+            allowed_jurisdictions: &data.allowed_jurisdictions,
+            require_zero_retention: data.require_zero_retention,
+        };
+        let breaches = weir_terms::breaches(demands, terms);
         breaches.first().copied()
     }
 }
@@ -66,54 +75,45 @@ pub struct SecretRef {
     pub key: String,
 }
 
-/// A provider's API key, as the header that carries it. Neither form of printing shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(HeaderValue);
-
-impl ApiKey {
-    /// A key that can stand in a header.
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        let text = bytes.trim_ascii();
-        if text.is_empty() {
-            return None;
-        }
-        let mut header = HeaderValue::from_bytes(&[b"Bearer ", text].concat()).ok()?;
-        header.set_sensitive(true);
-        Some(Self(header))
-    }
-
-    /// The value of `authorization`.
-    pub fn header(&self) -> HeaderValue {
-        self.0.clone()
-    }
-}
-
-impl std::fmt::Debug for ApiKey {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("ApiKey { redacted }")
-    }
-}
-
 /// A provider that requests can be sent to.
 pub struct ProviderHandle {
     /// Name of the object.
     pub name: Arc<str>,
     /// Host and port.
-    pub authority: Authority,
+    pub(crate) authority: Authority,
     /// Path of the base URL, without a slash at its end.
-    pub base_path: String,
+    pub(crate) base_path: String,
+    /// What its format means.
+    pub(crate) format: &'static dyn Format,
     /// The key, where one is declared.
     pub key: Option<ApiKey>,
     /// The client.
-    pub client: ExternalClient,
+    pub(crate) client: ExternalClient,
     /// What is observed.
     pub health: Arc<ProviderHealth>,
 }
 
 impl ProviderHandle {
+    /// The URL of a path below its base URL; `None` when that makes none.
+    pub(crate) fn uri(&self, path: &str) -> Option<Uri> {
+        Uri::builder()
+            .scheme("https")
+            .authority(self.authority.clone())
+            .path_and_query(format!("{}{path}", self.base_path))
+            .build()
+            .ok()
+    }
+
+    /// Puts the key on a request, where one is declared.
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap) {
+        if let Some(key) = &self.key {
+            self.format.authorize(key, headers);
+        }
+    }
+
     /// Notes why it does not answer, and tells it when that is news.
-    pub fn blame(&self, cause: &Cause) {
-        if self.health.blame(cause) {
+    pub fn record_cause(&self, cause: &Cause) {
+        if self.health.record_cause(cause) {
             tracing::warn!(provider = %self.name, %cause, "provider does not answer");
         }
     }
@@ -222,11 +222,17 @@ impl Providers {
         });
     }
 
-    /// What of the terms of a provider a workload may not accept.
-    pub fn breach(&self, provider: &str, workload: &WorkloadInput) -> Option<Breach> {
+    /// What of the terms of a provider a workload of that namespace and with these demands may not accept.
+    pub(crate) fn breach(
+        &self,
+        provider: &str,
+        namespace: &str,
+        data: &DataDemands,
+    ) -> Option<Breach> {
         let declared = self.declared.get(provider).and_then(Option::as_ref);
         let all = declared.into_iter().chain(self.floors.get(provider));
-        all.filter_map(|each| each.terms.breach(workload)).next()
+        all.filter_map(|each| each.terms.breach(namespace, data))
+            .next()
     }
 
     /// Replaces the values of all Secrets.
@@ -240,7 +246,7 @@ impl Providers {
     }
 
     /// Whether a provider declares that it serves a model.
-    pub fn offers(&self, provider: &str, model: &str) -> bool {
+    pub(crate) fn offers(&self, provider: &str, model: &str) -> bool {
         let declared = self.declared.get(provider).and_then(Option::as_ref);
         declared.is_some_and(|declared| declared.models.contains(model))
     }
@@ -295,6 +301,7 @@ impl Providers {
             name: Arc::clone(&name),
             authority,
             base_path,
+            format: format::of(input.format),
             key,
             client,
             health,

@@ -3,7 +3,7 @@
 use crate::support::{Answer, CHAT, KEY, Route, Server, UID, Upstream, ok, quick};
 use http::Method;
 use weir_gateway::config::Limits;
-use weir_gateway::table::RouteTable;
+use weir_gateway::routing::RouteTable;
 
 const OTHER: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -237,7 +237,9 @@ async fn a_slow_body_is_routed_by_the_table_at_its_end() {
     };
     let server = Server::start(vec![route(1, 100, 0)]).await;
     let answer = with_slow_body(&server, || {
-        server.hub.publish(RouteTable::new(vec![route(2, 0, 100)]))
+        server
+            .shared
+            .publish(RouteTable::new(vec![route(2, 0, 100)]))
     })
     .await;
     assert!(
@@ -245,7 +247,7 @@ async fn a_slow_body_is_routed_by_the_table_at_its_end() {
         "{answer}"
     );
     assert_eq!((one.count(), two.count()), (0, 1));
-    let answer = with_slow_body(&server, || server.hub.publish(RouteTable::default())).await;
+    let answer = with_slow_body(&server, || server.shared.publish(RouteTable::default())).await;
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     assert_eq!((one.count(), two.count()), (0, 1));
 }

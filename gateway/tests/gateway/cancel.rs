@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use weir_gateway::meter::Outcome;
-use weir_gateway::state::WorkloadState;
+use weir_gateway::metering::Outcome;
+use weir_gateway::routing::WorkloadState;
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -33,14 +33,14 @@ async fn send_raw(server: &Server, body: &str) -> TcpStream {
 
 async fn canceled(state: &WorkloadState) {
     eventually("the request counts as canceled", || {
-        let books = state.books();
-        books
+        let metering = state.metering();
+        metering
             .by_step
             .values()
             .map(|counters| counters.of(Outcome::Canceled))
             .sum::<u64>()
             == 1
-            && books
+            && metering
                 .by_step
                 .values()
                 .all(|counters| counters.in_flight == 0 && counters.errors() == 0)
@@ -72,8 +72,8 @@ async fn a_client_that_leaves_in_a_stream_ends_it() {
     drop(body);
     assert!(upstream.closed().await.duration_since(left) < SOON);
     canceled(&state).await;
-    let books = state.books();
-    let output: u64 = books
+    let metering = state.metering();
+    let output: u64 = metering
         .by_step
         .values()
         .map(|counters| counters.output_tokens)

@@ -14,7 +14,7 @@ async fn status(server: &Server, path: &str) -> u16 {
     let request = http::Request::get(path)
         .body(axum::body::Body::empty())
         .expect("a request");
-    admin::router(server.hub.clone())
+    admin::router(server.shared.clone())
         .oneshot(request)
         .await
         .expect("an answer")
@@ -40,7 +40,7 @@ async fn open_streams_end_and_new_connections_are_told_to_close() {
     let mut stream = server.send(request, STREAM).await.into_body();
     stream.frame().await.expect("a frame").expect("bytes");
 
-    server.hub.start_draining();
+    server.shared.start_draining();
     assert_eq!(
         (
             status(&server, "/readyz").await,
@@ -83,8 +83,8 @@ async fn readiness_waits_for_the_table_and_for_nothing_else() {
         (503, 200)
     );
     server
-        .hub
-        .publish(weir_gateway::table::RouteTable::default());
+        .shared
+        .publish(weir_gateway::routing::RouteTable::default());
     assert_eq!(status(&server, "/readyz").await, 200);
 }
 
@@ -101,7 +101,7 @@ async fn metrics_name_workloads_and_never_what_clients_sent() {
         .await;
     let request = server.request(Method::GET, "/canary-path");
     Answer::read(server.send(request, "").await).await;
-    let page = weir_gateway::metrics::render(&server.hub);
+    let page = weir_gateway::telemetry::metrics::render(&server.shared);
     let line = |start: &str| {
         page.lines()
             .find(|line| line.starts_with(start))

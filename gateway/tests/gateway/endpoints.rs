@@ -6,11 +6,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use weir_gateway::convert;
-use weir_gateway::endpoints::TargetKey;
-use weir_gateway::hub::Hub;
-use weir_gateway::index::Index;
-use weir_gateway::watch::{Shared, watch_endpoints};
+use weir_gateway::routing::{Index, Publisher, SharedState, TargetKey, convert, watch_endpoints};
 
 fn slice(name: &str, version: u64, endpoints: Value) -> Value {
     json!({
@@ -89,10 +85,10 @@ async fn engines_come_and_go_with_the_slices_of_the_controller() {
     let engine = |last: u8| json!([pod(&format!("10.0.0.{last}"), json!({"ready": true}))]);
     let listed = slice("a", 1, engine(1));
     api.list.lock().expect("lock").push(listed);
-    let hub = Arc::new(Hub::default());
-    let shared = Shared::new(empty_index(), Arc::clone(&hub), &["endpoints"], None);
-    tokio::spawn(watch_endpoints(api.client(), Arc::clone(&shared)));
-    let (publisher, seen) = (Arc::clone(&shared), Arc::new(Mutex::new(Vec::new())));
+    let shared = Arc::new(SharedState::default());
+    let publisher = Publisher::new(empty_index(), Arc::clone(&shared), &["endpoints"], None);
+    tokio::spawn(watch_endpoints(api.client(), Arc::clone(&publisher)));
+    let (publisher, seen) = (Arc::clone(&publisher), Arc::new(Mutex::new(Vec::new())));
     let record = Arc::clone(&seen);
     tokio::spawn(async move {
         let key = TargetKey {
@@ -115,7 +111,7 @@ async fn engines_come_and_go_with_the_slices_of_the_controller() {
         seen.last().is_some_and(|last| last == expected)
     };
     eventually("the list is in force", || now(&["10.0.0.1:8000"])).await;
-    assert!(hub.is_synced());
+    assert!(shared.is_synced());
     eventually("a watch is open", || api.is_watched()).await;
     api.send("ADDED", slice("b", 1001, engine(2)));
     eventually("the other one is, too", || {

@@ -24,11 +24,11 @@ async fn a_request_to_an_engine_carries_a_token_for_its_workload_and_never_the_c
     assert_eq!(sent(&engine, 0), None, "no key was read yet");
     let root = EngineRoot::generate().expect("a root");
     let key = root.certify("local", u64::MAX).expect("a key");
-    server.hub.engine_keys.set(vec![key]);
+    server.shared.engine_keys.set(vec![key]);
     assert_eq!(server.post(CHAT).await.status, 200);
     let token = sent(&engine, 1).expect("a token");
     let lock = EngineLock::new(root.public(), Audience::new("local", UID));
-    let now = weir_gateway::hub::unix_now().as_secs();
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).expect("after 1970");
     assert_eq!(lock.open(Some(&token), now), Ok(()));
 }
 

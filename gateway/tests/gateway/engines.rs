@@ -39,8 +39,8 @@ async fn another_engine_takes_a_request_that_the_first_could_not_be_reached_for(
         );
     }
     assert_eq!(upstream.count(), 4);
-    let books = workload.state.books();
-    let counters = &books.by_step[&("local".into(), 1)];
+    let metering = workload.state.metering();
+    let counters = &metering.by_step[&("local".into(), 1)];
     assert_eq!(
         (counters.requests(), counters.errors()),
         (4, 0),
@@ -53,9 +53,9 @@ async fn a_target_without_engines_is_starting_at_once_and_served_as_soon_as_it_h
     let route = Route::default().engines("local", 100, &[]);
     let state = route.state.clone();
     let server = Server::start_with(vec![route.build()], quick()).await;
-    let mut wake_ups = server.hub.wake_ups();
+    let mut wake_ups = server.shared.wake_ups();
     let engines = || {
-        let page = weir_gateway::metrics::render(&server.hub);
+        let page = weir_gateway::telemetry::metrics::render(&server.shared);
         let line = r#"weir_gateway_target_engines{namespace="ns",workload="chat",target="local"} "#;
         let value = page.lines().find_map(|each| each.strip_prefix(line));
         value.expect("a line for the target").to_owned()
@@ -83,8 +83,8 @@ async fn a_target_without_engines_is_starting_at_once_and_served_as_soon_as_it_h
     };
     let workload = route.local("local", 100, upstream.port).build();
     server
-        .hub
-        .publish(weir_gateway::table::RouteTable::new(vec![workload]));
+        .shared
+        .publish(weir_gateway::routing::RouteTable::new(vec![workload]));
     assert_eq!(server.post(CHAT).await.status, 200);
     assert_eq!(engines(), "1");
 }

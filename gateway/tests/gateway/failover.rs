@@ -7,17 +7,19 @@ use crate::support::{
 use rstest::rstest;
 use std::sync::Arc;
 use std::time::Duration;
+use weir_crds::provider::ProviderFormat;
 use weir_gateway::external::{
     ApiKey, EgressAllowed, ExternalPermit, ExternalTimeouts, ProviderInput, ProviderTerms,
     Providers, SecretRef,
 };
-use weir_gateway::index::Egress;
-use weir_gateway::table::Target;
+use weir_gateway::policy::Egress;
+use weir_gateway::routing::Target;
 
 pub fn input(endpoint: &str, ca_bundle: Option<String>, allow_private: bool) -> ProviderInput {
     ProviderInput {
         name: "p".into(),
         endpoint: endpoint.into(),
+        format: ProviderFormat::OpenAIChat,
         secret: Some(SecretRef {
             name: "keys".into(),
             key: "api-key".into(),
@@ -100,7 +102,7 @@ async fn a_local_target_that_fails_before_the_first_byte_is_followed_by_the_clou
     // It has answered before: this is a failure, not a start.
     route.targets[0]
         .state
-        .succeeded(None, std::time::Instant::now());
+        .record_success(None, std::time::Instant::now());
     route.push("cloud", 0, cloud(provider.port, provider.ca_pem.clone()));
     let server = Server::start_with(vec![route.build()], quick()).await;
     let answer = server.post(STREAM).await;
@@ -244,7 +246,7 @@ async fn a_target_that_keeps_failing_is_passed_over_and_tried_again_later() {
     route.traffic.failover.eject_for = Duration::from_millis(300);
     route.targets[0]
         .state
-        .succeeded(None, std::time::Instant::now());
+        .record_success(None, std::time::Instant::now());
     route.push("cloud", 0, cloud(provider.port, provider.ca_pem.clone()));
     let server = Server::start_with(vec![route.build()], quick()).await;
     for _ in 0..6 {
@@ -280,7 +282,7 @@ async fn a_cold_start_is_bridged_by_the_cloud_and_reported() {
     let starting = with_cloud(Route::default().local("local", 100, closed_port().await));
     for route in [asleep, starting] {
         let server = Server::start_with(vec![route.build()], quick()).await;
-        let mut wake_ups = server.hub.wake_ups();
+        let mut wake_ups = server.shared.wake_ups();
         for _ in 0..3 {
             assert_eq!(
                 server.post(CHAT).await.way(),

@@ -7,7 +7,7 @@ use crate::support::{
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_gateway::table::RouteTable;
+use weir_gateway::routing::RouteTable;
 
 #[tokio::test]
 async fn a_stream_stays_on_its_target_and_new_requests_go_to_the_new_one() {
@@ -38,7 +38,9 @@ async fn a_stream_stays_on_its_target_and_new_requests_go_to_the_new_one() {
     let mut stream = server.send(request, STREAM).await.into_body();
     stream.frame().await.expect("a frame").expect("bytes");
 
-    server.hub.publish(RouteTable::new(vec![route(2, 0, 100)]));
+    server
+        .shared
+        .publish(RouteTable::new(vec![route(2, 0, 100)]));
     for _ in 0..5 {
         assert_eq!(
             server.post(CHAT).await.way(),
@@ -53,8 +55,8 @@ async fn a_stream_stays_on_its_target_and_new_requests_go_to_the_new_one() {
     }
     assert_eq!(text.matches("local").count(), 5);
     assert!(text.ends_with("data: [DONE]\n\n"));
-    let books = state.books();
-    let requests: Vec<_> = books
+    let metering = state.metering();
+    let requests: Vec<_> = metering
         .by_step
         .iter()
         .map(|((name, step), counters)| (&**name, *step, counters.requests()))
@@ -113,7 +115,7 @@ async fn no_request_fails_while_the_table_flips() {
         .collect();
     let flips = async {
         for step in 1.. {
-            server.hub.publish(RouteTable::new(vec![route(step)]));
+            server.shared.publish(RouteTable::new(vec![route(step)]));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -122,10 +124,10 @@ async fn no_request_fails_while_the_table_flips() {
         () = flips => unreachable!(),
     }
     let requests: u64 = state
-        .books()
+        .metering()
         .by_step
         .values()
-        .map(weir_gateway::meter::Counters::requests)
+        .map(weir_gateway::metering::Counters::requests)
         .sum();
     assert!(local.count() > 0 && provider.count() > 0);
     assert!(requests <= 200 && local.count() + provider.count() == 200);

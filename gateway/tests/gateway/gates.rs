@@ -4,13 +4,13 @@ use crate::failover::input;
 use rstest::rstest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use weir_gateway::choose::Location;
 use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, ProviderTerms, Providers};
-use weir_gateway::index::{
-    Closed, DataDemands, DecidedFor, Egress, Index, PlacementInput, Restored, TargetInput,
+use weir_gateway::policy::{DataDemands, Egress, TrafficPolicy};
+use weir_gateway::routing::{
+    Closed, DecidedFor, Index, PlacementInput, Restored, RouteTable, Target, TargetInput,
     TargetKind, Undecodable, WeightInput, WorkloadInput,
 };
-use weir_gateway::table::{RouteTable, Target, TrafficPolicy};
+use weir_gateway::upstream::Location;
 use weir_terms::Breach;
 
 const UID: &str = "u";
@@ -62,7 +62,7 @@ fn workload(generation: i64, cloud: Model) -> WorkloadInput {
         egress: Egress::Allowed,
         data: DataDemands::default(),
         model: "m".into(),
-        keys: weir_gateway::table::Keys::default(),
+        keys: weir_gateway::routing::Keys::default(),
         targets: vec![
             TargetInput {
                 name: "local".into(),
@@ -343,7 +343,7 @@ fn while_the_api_server_is_unheard_only_local_targets_have_a_route() {
     index.apply(Ok(placed(workload(1, ACME), 1, Some(ACME))));
     index.external_closed = true;
     let table = index.build();
-    assert_eq!(routes(&table), (vec![], Some(Closed::Unheard)));
+    assert_eq!(routes(&table), (vec![], Some(Closed::NoContact)));
     assert_eq!(table.by_uid(UID).expect("a route").targets.len(), 1);
     index.external_closed = false;
     assert_eq!(reached(&mut index), ["acme"]);

@@ -3,15 +3,14 @@
 use proptest::prelude::*;
 use rstest::rstest;
 use std::collections::{BTreeMap, BTreeSet};
-use weir_gateway::choose::Location;
-use weir_gateway::endpoints::{SliceInput, TargetKey};
-use weir_gateway::index::{
-    DataDemands, DecidedFor, Egress, Index, PlacementInput, TargetInput, TargetKind, Undecodable,
-    WeightInput, WorkloadInput,
+use weir_gateway::policy::{DataDemands, Egress, TrafficPolicy};
+use weir_gateway::routing::{
+    DecidedFor, Index, Keys, PlacementInput, RouteTable, SliceInput, TargetInput, TargetKey,
+    TargetKind, Undecodable, WeightInput, WorkloadInput,
 };
-use weir_gateway::table::{Keys, RouteTable, TrafficPolicy};
 #[cfg(feature = "cloud")]
-use weir_gateway::table::{RouteTarget, Target};
+use weir_gateway::routing::{RouteTarget, Target};
+use weir_gateway::upstream::Location;
 
 const OURS: Egress = if cfg!(feature = "cloud") {
     Egress::Allowed
@@ -38,6 +37,7 @@ fn index() -> Index {
     let input = ProviderInput {
         name: "p".into(),
         endpoint: "https://api.example.com/v1".into(),
+        format: weir_crds::provider::ProviderFormat::OpenAIChat,
         secret: None,
         ca_bundle: None,
         allow_private: false,

@@ -4,7 +4,7 @@ use crate::support::{
     Answer, CHAT, Route, STREAM, Server, Step, Upstream, closed_port, ok, quick, stream, whole,
 };
 use std::time::{Duration, Instant};
-use weir_gateway::table::Workload;
+use weir_gateway::routing::Workload;
 
 async fn post(workload: std::sync::Arc<Workload>, body: &str) -> (Server, Answer) {
     let server = Server::start_with(vec![workload], quick()).await;
@@ -146,7 +146,7 @@ async fn another_local_target_takes_over() {
         (200, ("two", "Local", "failover"))
     );
     let asked: u64 = state
-        .books()
+        .metering()
         .minutes
         .iter()
         .map(|minute| minute.requests)
@@ -191,7 +191,7 @@ async fn a_sleeping_target_is_woken_and_waited_for() {
         .asleep()
         .build();
     let server = Server::start_with(vec![workload], quick()).await;
-    let mut wake_ups = server.hub.wake_ups();
+    let mut wake_ups = server.shared.wake_ups();
     let answer = server.post(CHAT).await;
     assert_eq!(
         (answer.status.as_u16(), answer.code().as_str()),

@@ -6,9 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Status};
-use weir_gateway::hub::Hub;
-use weir_gateway::report::Reporter;
-use weir_gateway::table::RouteTable;
+use weir_gateway::routing::{RouteTable, SharedState};
+use weir_gateway::telemetry::Reporter;
 use weir_identity::{
     CertificateAuthority, CertificateSource, Identity, client_config, connect, serve_tonic,
     server_config,
@@ -19,17 +18,17 @@ use weir_proto::{GatewayReport, GatewayRequest};
 
 type Reports = Pin<Box<dyn Stream<Item = Result<GatewayReport, Status>> + Send>>;
 
-fn reporter(hub: &Arc<Hub>) -> Reporter {
+fn reporter(shared: &Arc<SharedState>) -> Reporter {
     Reporter {
-        hub: Arc::clone(hub),
+        shared: Arc::clone(shared),
         pod_uid: "pod-1".into(),
         #[cfg(feature = "cloud")]
         providers: tokio::sync::watch::channel(Arc::default()).1,
     }
 }
 
-async fn watch(hub: &Arc<Hub>) -> Reports {
-    reporter(hub)
+async fn watch(shared: &Arc<SharedState>) -> Reports {
+    reporter(shared)
         .watch(Request::new(GatewayRequest {}))
         .await
         .expect("a stream")
@@ -60,7 +59,7 @@ async fn a_stream_opens_with_everything_and_goes_on_with_what_changes() {
     let server = Server::start_with(vec![route(1)], quick()).await;
     server.post(CHAT).await;
 
-    let mut reports = watch(&server.hub).await;
+    let mut reports = watch(&server.shared).await;
     let first = next(&mut reports).await;
     assert!(first.full && first.seq == 1 && first.pod_uid == "pod-1" && !first.boot_id.is_empty());
     let ack = &first.acknowledgements[0];
@@ -82,7 +81,7 @@ async fn a_stream_opens_with_everything_and_goes_on_with_what_changes() {
         weir_proto::TTFT_BOUNDS_MS.len() + 1
     );
 
-    server.hub.publish(RouteTable::new(vec![route(2)]));
+    server.shared.publish(RouteTable::new(vec![route(2)]));
     let second = next(&mut reports).await;
     assert!(!second.full && second.counters.is_empty() && second.boot_id == first.boot_id);
     assert_eq!((second.seq, second.acknowledgements[0].step), (2, 2));
@@ -98,30 +97,30 @@ async fn a_stream_opens_with_everything_and_goes_on_with_what_changes() {
     assert_eq!((row.requests, row.errors, row.in_flight), (2, 0, 0));
     assert!(third.acknowledgements.is_empty());
 
-    server.hub.publish(RouteTable::default());
+    server.shared.publish(RouteTable::default());
     let fourth = next(&mut reports).await;
     assert!(fourth.acknowledgements[0].removed);
 
-    server.hub.start_draining();
+    server.shared.start_draining();
     assert!(next(&mut reports).await.draining);
 
-    let again = next(&mut watch(&server.hub).await).await;
+    let again = next(&mut watch(&server.shared).await).await;
     assert!(again.full && again.draining && again.acknowledgements.is_empty());
 }
 
 #[tokio::test]
 async fn a_target_that_has_an_engine_from_now_on_is_told_with_the_route_in_force() {
-    let hub = Arc::new(Hub::default());
+    let shared = Arc::new(SharedState::default());
     let publish = |reachable: &[&str]| {
         let reachable = reachable.iter().map(|label| Arc::from(*label)).collect();
         let route = Route {
             reachable,
             ..Route::default()
         };
-        hub.publish(RouteTable::new(vec![route.build()]));
+        shared.publish(RouteTable::new(vec![route.build()]));
     };
     publish(&[]);
-    let mut reports = watch(&hub).await;
+    let mut reports = watch(&shared).await;
     let mut told = async || {
         let row = next(&mut reports).await.acknowledgements.remove(0);
         (row.step, row.reachable.expect("it says").targets)
@@ -141,7 +140,7 @@ async fn a_wake_up_is_told_at_once() {
         .asleep()
         .build();
     let server = Server::start_with(vec![workload], quick()).await;
-    let mut reports = watch(&server.hub).await;
+    let mut reports = watch(&server.shared).await;
     next(&mut reports).await;
     server.post(CHAT).await;
     let report = next(&mut reports).await;
@@ -172,11 +171,11 @@ async fn providers_are_told_with_what_keeps_them_from_being_used() {
         )]
         .into(),
     );
-    let hub = Arc::new(Hub::default());
+    let shared = Arc::new(SharedState::default());
     let (rows, followed) = tokio::sync::watch::channel(Arc::new(providers.rows()));
     let source = Reporter {
         providers: followed,
-        ..reporter(&hub)
+        ..reporter(&shared)
     };
     let mut reports = source
         .watch(Request::new(GatewayRequest {}))
@@ -198,10 +197,10 @@ async fn providers_are_told_with_what_keeps_them_from_being_used() {
     rows.send_replace(Arc::new(providers.rows()));
     assert_eq!(next(&mut reports).await.providers[0].unusable, "");
     let handle = providers.resolve("p").expect("usable");
-    handle.blame(&weir_gateway::external::Cause::Refused);
+    handle.record_cause(&weir_gateway::external::Cause::Refused);
     let state = next(&mut reports).await.providers.remove(0);
     assert_eq!(state.failure, "the connection is refused");
-    handle.health.succeeded(None);
+    handle.health.record_success(None);
     let state = next(&mut reports).await.providers.remove(0);
     assert_eq!(state.circuit(), weir_proto::Circuit::Closed);
     assert_eq!(state.failure, "");
@@ -218,7 +217,7 @@ async fn only_the_operator_is_served() {
     let gateway = Identity::GatewayLocal {
         pod_uid: "pod-1".into(),
     };
-    let hub = Arc::new(Hub::default());
+    let shared = Arc::new(SharedState::default());
     let tls = server_config(&source(gateway.clone(), Some("pod-1")), |peer| {
         *peer == Identity::Operator
     })
@@ -227,7 +226,7 @@ async fn only_the_operator_is_served() {
         .await
         .expect("a port");
     let address = listener.local_addr().expect("an address");
-    let routes = tonic::service::Routes::new(GatewayServer::new(reporter(&hub)));
+    let routes = tonic::service::Routes::new(GatewayServer::new(reporter(&shared)));
     let serving = tokio::spawn(serve_tonic(listener, tls, routes, std::future::pending()));
 
     let dial = async |who: Identity| {

@@ -7,13 +7,13 @@ use crate::support::{
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weir_gateway::meter::{Counters, Outcome};
-use weir_gateway::state::WorkloadState;
+use weir_gateway::metering::{Counters, Outcome};
+use weir_gateway::routing::WorkloadState;
 
 fn counters(state: &WorkloadState) -> Counters {
     let mut sum = Counters::default();
     state
-        .books()
+        .metering()
         .by_step
         .values()
         .for_each(|counters| sum.merge(counters));

@@ -1,15 +1,13 @@
 //! Models that stand in at a target of the spec, from the object to what a provider sees.
 
 use crate::index::{engines, slice};
-use crate::support::empty_index;
+use crate::support::{KEY, UID, empty_index};
 use rstest::rstest;
-use weir_gateway::index::{
-    DataDemands, DecidedFor, Egress, Index, PlacementInput, TargetInput, TargetKind, WeightInput,
+use weir_gateway::policy::{DataDemands, Egress, TrafficPolicy};
+use weir_gateway::routing::{
+    DecidedFor, Index, Keys, PlacementInput, RouteTable, TargetInput, TargetKind, WeightInput,
     WorkloadInput,
 };
-use weir_gateway::table::{Keys, RouteTable, TrafficPolicy};
-
-use crate::support::{KEY, UID};
 
 fn workload(egress: Egress, targets: Vec<TargetInput>, weights: &[(&str, u32)]) -> WorkloadInput {
     use sha2::{Digest, Sha256};
@@ -164,14 +162,14 @@ mod in_the_cloud {
         let server = Server::start_unsynced(quick()).await;
         let table = index.build();
         let state = Arc::clone(&table.by_uid(UID).expect("a route").state);
-        server.hub.publish(table);
+        server.shared.publish(table);
         let answer = server.post(CHAT).await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.way(), (NANO, "External", "placement"));
         let sent = CHAT.replace(r#""model":"m""#, r#""model":"org/gpt-nano:free""#);
         assert_eq!(provider.seen()[0].body, sent);
-        let books = state.books();
-        let metered: Vec<_> = books.by_step.iter().collect();
+        let metering = state.metering();
+        let metered: Vec<_> = metering.by_step.iter().collect();
         assert_eq!((&*metered[0].0.0, metered[0].1.requests()), (NANO, 1));
     }
 

@@ -14,12 +14,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use weir_gateway::config::Limits;
-use weir_gateway::hub::Hub;
-use weir_gateway::index::Index;
-use weir_gateway::proxy::Gateway;
+use weir_gateway::policy::TrafficPolicy;
+use weir_gateway::request::Gateway;
+use weir_gateway::routing::{
+    Index, Keys, RouteTable, RouteTarget, SharedState, Target, Workload, WorkloadState,
+};
 use weir_gateway::server::{Drained, ServerLimits, serve};
-use weir_gateway::state::WorkloadState;
-use weir_gateway::table::{Keys, RouteTable, RouteTarget, Target, TrafficPolicy, Workload};
 
 pub use crate::upstream::{Step, Upstream, chunk, end, event, ok, stream, stream_head, whole};
 
@@ -131,7 +131,7 @@ pub async fn closed_port() -> u16 {
 /// A gateway that serves on loopback.
 pub struct Server {
     pub port: u16,
-    pub hub: Arc<Hub>,
+    pub shared: Arc<SharedState>,
     pub task: JoinHandle<Drained>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
@@ -158,15 +158,15 @@ impl Server {
 
     pub async fn start_with(workloads: Vec<Arc<Workload>>, limits: Limits) -> Self {
         let server = Self::start_unsynced(limits).await;
-        server.hub.publish(RouteTable::new(workloads));
+        server.shared.publish(RouteTable::new(workloads));
         server
     }
 
     pub async fn start_unsynced(limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let hub = Arc::new(Hub::default());
-        let gateway = Arc::new(Gateway::new(Arc::clone(&hub), limits));
+        let shared = Arc::new(SharedState::default());
+        let gateway = Arc::new(Gateway::new(Arc::clone(&shared), limits));
         let limits = ServerLimits {
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),
@@ -179,7 +179,7 @@ impl Server {
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Self {
             port,
-            hub,
+            shared,
             task,
             client,
         }

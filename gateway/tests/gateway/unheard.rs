@@ -7,10 +7,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, advance, sleep};
-use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, Providers, watch_providers};
-use weir_gateway::hub::Hub;
-use weir_gateway::index::Index;
-use weir_gateway::watch::{Shared, watch_workloads};
+use weir_gateway::external::{ApiKey, ExternalTimeouts, ProviderInput, Providers};
+use weir_gateway::routing::{Index, Publisher, SharedState, watch_providers, watch_workloads};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -41,19 +39,19 @@ fn providers(declared: Option<ProviderInput>) -> Providers {
     providers
 }
 
-fn start(api: &Api, providers: Providers) -> (Arc<Hub>, Arc<Shared>) {
-    let hub = Arc::new(Hub::default());
+fn start(api: &Api, providers: Providers) -> (Arc<SharedState>, Arc<Publisher>) {
+    let shared = Arc::new(SharedState::default());
     let limit = Some(10 * MINUTE);
-    let shared = Shared::new(
+    let publisher = Publisher::new(
         Index::new(providers),
-        Arc::clone(&hub),
+        Arc::clone(&shared),
         &["workloads"],
         limit,
     );
-    tokio::spawn(watch_workloads(api.client(), Arc::clone(&shared)));
-    let publisher = Arc::clone(&shared);
-    tokio::spawn(async move { publisher.publish_forever(|_| ()).await });
-    (hub, shared)
+    tokio::spawn(watch_workloads(api.client(), Arc::clone(&publisher)));
+    let publishing = Arc::clone(&publisher);
+    tokio::spawn(async move { publishing.publish_forever(|_| ()).await });
+    (shared, publisher)
 }
 
 fn with_workload(workload: Value) -> Api {
@@ -67,8 +65,8 @@ fn provider() -> ProviderInput {
 }
 
 /// The names of the targets that requests can reach.
-fn routes(hub: &Hub) -> Vec<String> {
-    let table = hub.table();
+fn routes(shared: &SharedState) -> Vec<String> {
+    let table = shared.table();
     let targets = table
         .by_uid("u1")
         .into_iter()
@@ -76,8 +74,8 @@ fn routes(hub: &Hub) -> Vec<String> {
     targets.map(|target| target.name.to_string()).collect()
 }
 
-fn is_told(hub: &Hub) -> bool {
-    let page = weir_gateway::metrics::render(hub);
+fn is_told(shared: &SharedState) -> bool {
+    let page = weir_gateway::telemetry::metrics::render(shared);
     page.contains("weir_gateway_external_closed 1\n")
 }
 
@@ -92,29 +90,36 @@ async fn pass(time: Duration) {
 #[tokio::test(start_paused = true)]
 async fn a_gateway_without_an_api_server_closes_what_leaves_the_cluster_after_ten_minutes() {
     let api = with_workload(hybrid(10, 1, 1));
-    let (hub, _shared) = start(&api, providers(Some(provider())));
-    eventually("both have a route", || routes(&hub) == ["local", "cloud"]).await;
+    let (shared, _publisher) = start(&api, providers(Some(provider())));
+    eventually("both have a route", || {
+        routes(&shared) == ["local", "cloud"]
+    })
+    .await;
     pass(30 * MINUTE).await;
     assert_eq!(
-        routes(&hub),
+        routes(&shared),
         ["local", "cloud"],
         "nothing new is no silence"
     );
-    assert!(hub.unheard_for() < Some(MINUTE) && !is_told(&hub));
+    assert!(shared.since_contact() < Some(MINUTE) && !is_told(&shared));
 
     api.set_away(true);
     pass(9 * MINUTE).await;
-    assert_eq!(routes(&hub), ["local", "cloud"]);
+    assert_eq!(routes(&shared), ["local", "cloud"]);
     pass(MINUTE + Duration::from_secs(5)).await;
-    assert_eq!(routes(&hub), ["local"], "what stays in the cluster stays");
-    assert!(is_told(&hub));
+    assert_eq!(
+        routes(&shared),
+        ["local"],
+        "what stays in the cluster stays"
+    );
+    assert!(is_told(&shared));
     pass(60 * MINUTE).await;
-    assert_eq!(routes(&hub), ["local"]);
+    assert_eq!(routes(&shared), ["local"]);
 
     api.set_away(false);
     pass(Duration::from_secs(5)).await;
-    assert_eq!(routes(&hub), ["local", "cloud"]);
-    assert!(!is_told(&hub));
+    assert_eq!(routes(&shared), ["local", "cloud"]);
+    assert!(!is_told(&shared));
 }
 
 /// Puts the API server back to an earlier state; open watches go on and hear nothing of it.
@@ -126,33 +131,33 @@ fn restore(api: &Api, workload: Value) {
 #[tokio::test(start_paused = true)]
 async fn a_state_that_was_restored_is_followed_within_a_minute_under_an_open_watch() {
     let api = with_workload(hybrid(900, 7, 2));
-    let (hub, _shared) = start(&api, providers(Some(provider())));
-    eventually("the list is in force", || step(&hub, "u1") == Some(7)).await;
+    let (shared, _publisher) = start(&api, providers(Some(provider())));
+    eventually("the list is in force", || step(&shared, "u1") == Some(7)).await;
     pass(MINUTE).await;
     restore(&api, hybrid(400, 3, 1));
     let at = Instant::now();
-    while step(&hub, "u1") != Some(3) {
-        assert!(at.elapsed() < MINUTE, "still at {:?}", step(&hub, "u1"));
+    while step(&shared, "u1") != Some(3) {
+        assert!(at.elapsed() < MINUTE, "still at {:?}", step(&shared, "u1"));
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(routes(&hub), ["local", "cloud"], "it was never closed");
+    assert_eq!(routes(&shared), ["local", "cloud"], "it was never closed");
     eventually("a watch is open", || api.is_watched()).await;
     api.send("MODIFIED", hybrid(501, 4, 1));
-    eventually("news count again", || step(&hub, "u1") == Some(4)).await;
+    eventually("news count again", || step(&shared, "u1") == Some(4)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_state_that_was_restored_while_the_api_server_was_away_is_followed_when_it_returns() {
     let api = with_workload(hybrid(900, 7, 2));
-    let (hub, _shared) = start(&api, providers(Some(provider())));
-    eventually("the list is in force", || step(&hub, "u1") == Some(7)).await;
+    let (shared, _publisher) = start(&api, providers(Some(provider())));
+    eventually("the list is in force", || step(&shared, "u1") == Some(7)).await;
     api.set_away(true);
     pass(MINUTE).await;
     // It has been written to since, so that its version tells nothing.
     *api.list.lock().expect("lock") = vec![hybrid(400, 3, 1)];
     api.set_away(false);
     pass(Duration::from_secs(5)).await;
-    assert_eq!(step(&hub, "u1"), Some(3));
+    assert_eq!(step(&shared, "u1"), Some(3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,15 +171,18 @@ async fn terms_that_a_provider_tightens_close_its_route_within_seconds_without_a
         })
     };
     let api = with_workload(hybrid(900, 7, 2));
-    let (hub, shared) = start(&api, providers(None));
+    let (shared, publisher) = start(&api, providers(None));
     let of_providers = with_workload(declared("ns"));
-    let watching = watch_providers(of_providers.client(), shared, Arc::clone(&hub));
+    let watching = watch_providers(of_providers.client(), publisher, Arc::clone(&shared));
     tokio::spawn(watching);
-    eventually("both have a route", || routes(&hub) == ["local", "cloud"]).await;
+    eventually("both have a route", || {
+        routes(&shared) == ["local", "cloud"]
+    })
+    .await;
     eventually("a watch is open", || of_providers.is_watched()).await;
     let mut tightened = declared("nobody");
     tightened["metadata"]["resourceVersion"] = "1001".into();
     of_providers.send("MODIFIED", tightened);
     advance(Duration::from_secs(5)).await;
-    eventually("it has no route", || routes(&hub) == ["local"]).await;
+    eventually("it has no route", || routes(&shared) == ["local"]).await;
 }

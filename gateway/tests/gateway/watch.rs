@@ -14,8 +14,7 @@ use sha2::{Digest, Sha256};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
-use weir_gateway::hub::Hub;
-use weir_gateway::watch::{Shared, watch_workloads};
+use weir_gateway::routing::{Publisher, SharedState, watch_workloads};
 
 type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -123,38 +122,44 @@ pub fn object(uid: &str, version: u64, step: i64) -> Value {
     })
 }
 
-fn start(api: &Api) -> Arc<Hub> {
-    let hub = Arc::new(Hub::default());
-    let shared = Shared::new(empty_index(), Arc::clone(&hub), &["workloads"], None);
-    tokio::spawn(watch_workloads(api.client(), Arc::clone(&shared)));
-    tokio::spawn(async move { shared.publish_forever(|_| ()).await });
-    hub
+fn start(api: &Api) -> Arc<SharedState> {
+    let shared = Arc::new(SharedState::default());
+    let publisher = Publisher::new(empty_index(), Arc::clone(&shared), &["workloads"], None);
+    tokio::spawn(watch_workloads(api.client(), Arc::clone(&publisher)));
+    tokio::spawn(async move { publisher.publish_forever(|_| ()).await });
+    shared
 }
 
-pub fn step(hub: &Hub, uid: &str) -> Option<i64> {
-    hub.table().by_uid(uid).map(|workload| workload.step)
+pub fn step(shared: &SharedState, uid: &str) -> Option<i64> {
+    shared.table().by_uid(uid).map(|workload| workload.step)
 }
 
 #[tokio::test]
 async fn a_table_follows_events_and_ends_with_deletion() {
     let api = Api::default();
     api.list.lock().expect("lock").push(object("u1", 10, 1));
-    let hub = start(&api);
-    eventually("the list is in force", || step(&hub, "u1") == Some(1)).await;
+    let shared = start(&api);
+    eventually("the list is in force", || step(&shared, "u1") == Some(1)).await;
     let key = Sha256::digest("u1").into();
-    assert_eq!(hub.table().by_key(&key).expect("by key").targets.len(), 1);
+    assert_eq!(
+        shared.table().by_key(&key).expect("by key").targets.len(),
+        1
+    );
     eventually("a watch is open", || api.is_watched()).await;
 
     api.send("MODIFIED", object("u1", 1001, 2));
-    eventually("the step is in force", || step(&hub, "u1") == Some(2)).await;
+    eventually("the step is in force", || step(&shared, "u1") == Some(2)).await;
     api.send("MODIFIED", object("u1", 999, 1));
     api.send("ADDED", object("u2", 1002, 7));
-    eventually("the other one is in force", || step(&hub, "u2") == Some(7)).await;
-    assert_eq!(step(&hub, "u1"), Some(2), "an older state is ignored");
+    eventually("the other one is in force", || {
+        step(&shared, "u2") == Some(7)
+    })
+    .await;
+    assert_eq!(step(&shared, "u1"), Some(2), "an older state is ignored");
 
     api.send("DELETED", object("u1", 1003, 2));
-    eventually("it is gone", || step(&hub, "u1").is_none()).await;
-    assert!(hub.table().by_key(&key).is_none());
+    eventually("it is gone", || step(&shared, "u1").is_none()).await;
+    assert!(shared.table().by_key(&key).is_none());
 }
 
 #[tokio::test]
@@ -164,35 +169,38 @@ async fn an_object_that_does_not_decode_loses_its_route_and_hurts_no_other() {
         .lock()
         .expect("lock")
         .extend([object("u1", 10, 1), object("u2", 11, 1)]);
-    let hub = start(&api);
+    let shared = start(&api);
     eventually("both are in force", || {
-        step(&hub, "u1").is_some() && step(&hub, "u2").is_some()
+        step(&shared, "u1").is_some() && step(&shared, "u2").is_some()
     })
     .await;
     eventually("a watch is open", || api.is_watched()).await;
     let mut broken = object("u1", 1001, 2);
     broken["spec"]["dataPolicy"]["egress"] = "Sometimes".into();
     api.send("MODIFIED", broken);
-    eventually("it has no route", || step(&hub, "u1").is_none()).await;
-    assert!(step(&hub, "u2").is_some());
+    eventually("it has no route", || step(&shared, "u1").is_none()).await;
+    assert!(step(&shared, "u2").is_some());
 }
 
 #[tokio::test]
 async fn the_last_table_stays_while_the_api_server_is_away() {
     let api = Api::default();
     api.set_away(true);
-    let hub = start(&api);
+    let shared = start(&api);
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert!(!hub.is_synced(), "without a first list there is no table");
+    assert!(
+        !shared.is_synced(),
+        "without a first list there is no table"
+    );
 
     api.list.lock().expect("lock").push(object("u1", 10, 1));
     api.set_away(false);
-    eventually("the list is in force", || step(&hub, "u1") == Some(1)).await;
+    eventually("the list is in force", || step(&shared, "u1") == Some(1)).await;
     eventually("a watch is open", || api.is_watched()).await;
-    let version = *hub.versions().borrow();
+    let version = *shared.versions().borrow();
 
     let fails = || {
-        let page = weir_gateway::metrics::render(&hub);
+        let page = weir_gateway::telemetry::metrics::render(&shared);
         page.contains("weir_gateway_watch_failing{kind=\"workloads\"} 1\n")
     };
     assert!(!fails());
@@ -200,7 +208,7 @@ async fn the_last_table_stays_while_the_api_server_is_away() {
     eventually("it is told", fails).await;
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     assert_eq!(
-        (step(&hub, "u1"), *hub.versions().borrow()),
+        (step(&shared, "u1"), *shared.versions().borrow()),
         (Some(1), version),
         "nothing was taken away"
     );
@@ -208,6 +216,6 @@ async fn the_last_table_stays_while_the_api_server_is_away() {
     api.set_away(false);
     eventually("a watch is open again", || api.is_watched()).await;
     api.send("MODIFIED", object("u1", 1005, 3));
-    eventually("news arrive again", || step(&hub, "u1") == Some(3)).await;
+    eventually("news arrive again", || step(&shared, "u1") == Some(3)).await;
     assert!(!fails());
 }

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir_gateway::convert;
 use weir_gateway::external::{ExternalTimeouts, Providers, provider_input};
-use weir_gateway::index::Index;
-use weir_gateway::table::Target;
+use weir_gateway::routing::{Index, Target, convert};
 
 use super::fixtures::{Cluster, WORKLOADS, eventually, hybrid};
 

@@ -32,10 +32,10 @@ fn statuses_of_half_an_hour() -> Vec<InferenceProviderStatus> {
             written.push(next);
         }
         let now = start + Duration::from_secs(second.unsigned_abs());
-        if health.is_to_be_asked(now) {
-            health.began(now);
-            health.blame(&Cause::PrivateAddress);
-            health.failed(now);
+        if health.needs_probe(now) {
+            health.record_start(now);
+            health.record_cause(&Cause::PrivateAddress);
+            health.record_failure(now);
         }
         let report = health.report(now);
         heard = Observation {

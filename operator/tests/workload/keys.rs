@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
-use weir_gateway::keys::KeyHash;
+use weir_gateway::routing::KeyHash;
 use weir_operator::ca;
 use weir_simapi::ApiError;
 
@@ -42,7 +42,7 @@ fn opens(workload: &Value, key: &KeyHash) -> bool {
 
 fn opens_at(workload: &Value, key: &KeyHash, at: Timestamp) -> bool {
     let workload = serde_json::from_value(workload.clone()).expect("a workload");
-    let input = weir_gateway::convert::workload(&workload);
+    let input = weir_gateway::routing::convert::workload(&workload);
     let Ok(input) = input else {
         return false;
     };

@@ -8,6 +8,7 @@ fn providers(secret: Option<&str>) -> Providers {
     let input = ProviderInput {
         name: "p".into(),
         endpoint: "https://api.example.com/v1/".into(),
+        format: ProviderFormat::OpenAIChat,
         secret: Some(SecretRef {
             name: "s".into(),
             key: "api-key".into(),
@@ -60,7 +61,7 @@ fn a_new_key_makes_a_new_handle_and_keeps_the_health() {
 fn nothing_is_known_of_an_endpoint_that_was_changed() {
     let mut providers = providers(Some("one"));
     let before = providers.resolve("p").expect("usable");
-    before.health.succeeded(None);
+    before.health.record_success(None);
     let mut moved = providers.declared["p"].clone().expect("declared");
     moved.endpoint = "https://elsewhere.example.com/v1".into();
     providers.set_providers([("p".into(), Some(moved))].into());
@@ -81,5 +82,5 @@ fn only_plain_https_urls_are_used(#[case] endpoint: &str) {
 #[test]
 fn a_key_is_never_printed() {
     let key = ApiKey::new(b"sk-canary").expect("a key");
-    assert!(!format!("{key:?} {:?}", key.header()).contains("canary"));
+    assert!(!format!("{key:?} {:?}", key.with_prefix("Bearer ")).contains("canary"));
 }

@@ -1,0 +1,85 @@
+//! Follows the providers and their keys.
+
+use crate::external::api_key::ApiKey;
+use crate::external::convert::{provider_input, secret_values};
+use crate::external::provider::ProviderInput;
+use crate::routing::shared_state::SharedState;
+use crate::routing::watch::Publisher;
+use crate::routing::watch::follow::{Update, follow};
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, Resource};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use weir_crds::InferenceProvider;
+
+/// Follows the providers. One that does not decode cannot be used.
+pub async fn watch_providers(client: Client, publisher: Arc<Publisher>, shared: Arc<SharedState>) {
+    let api: Api<DeserializeGuard<InferenceProvider>> = Api::all(client);
+    let mut known: BTreeMap<Arc<str>, Option<ProviderInput>> = BTreeMap::new();
+    follow(api, None, "providers", &shared, |update| {
+        let (list, complete) = match update {
+            Update::Listed(objects) => {
+                known.clear();
+                (objects, true)
+            }
+            Update::Applied(object) => (vec![object], false),
+            Update::Deleted(object) => {
+                known.remove(object.meta().name.as_deref().unwrap_or_default());
+                (Vec::new(), false)
+            }
+        };
+        for object in list {
+            let Some(name) = object.meta().name.as_deref() else {
+                continue;
+            };
+            known.insert(name.into(), object.0.as_ref().ok().and_then(provider_input));
+        }
+        publisher.change(|index| {
+            index.providers.set_providers(known.clone());
+            true
+        });
+        if complete {
+            publisher.listed("providers");
+        }
+    })
+    .await;
+}
+
+/// Follows the Secrets of the namespace for provider keys, and of no other.
+pub async fn watch_secrets(
+    client: Client,
+    namespace: String,
+    publisher: Arc<Publisher>,
+    shared: Arc<SharedState>,
+) {
+    let api: Api<Secret> = Api::namespaced(client, &namespace);
+    let mut known: BTreeMap<String, BTreeMap<String, Option<ApiKey>>> = BTreeMap::new();
+    follow(api, None, "secrets", &shared, |update| {
+        let (list, complete) = match update {
+            Update::Listed(objects) => {
+                known.clear();
+                (objects, true)
+            }
+            Update::Applied(object) => (vec![object], false),
+            Update::Deleted(object) => {
+                known.remove(object.metadata.name.as_deref().unwrap_or_default());
+                (Vec::new(), false)
+            }
+        };
+        for secret in list {
+            let Some(name) = secret.metadata.name.clone() else {
+                continue;
+            };
+            known.insert(name, secret_values(&secret));
+        }
+        publisher.change(|index| {
+            index.providers.set_secrets(known.clone());
+            true
+        });
+        if complete {
+            publisher.listed("secrets");
+        }
+    })
+    .await;
+}
