@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use weir_crds::names;
-use weir_identity::PlaneKey;
+use weir_engine_key::PlaneKey;
 
 /// A token is valid for this many seconds, and a new one is signed when half of them are over.
 const TOKEN_SECONDS: u64 = 600;
@@ -107,7 +107,7 @@ pub fn plane_keys(secret: &Secret) -> Vec<PlaneKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_identity::{Audience, EngineLock, EngineRoot};
+    use weir_engine_key::{Audience, EngineLock, EngineRoot};
 
     const NOW: u64 = 1_800_000_000;
 

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use weir_engine::backend::cpu::ActivationMode;
-use weir_identity::{Audience, EngineLock, RootPublic};
+use weir_engine_key::{Audience, EngineLock, RootPublic};
 
 /// How activations are represented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

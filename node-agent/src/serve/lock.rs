@@ -8,7 +8,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use weir_crds::names;
 use weir_openai::{ApiError, ErrorCode};
 
 /// What anybody may ask for.
@@ -34,7 +33,7 @@ pub(super) async fn demand_key(
         Err(refused) => {
             server.refuse();
             let code = match refused {
-                weir_identity::Refused::Missing => ErrorCode::MissingApiKey,
+                weir_engine_key::Refused::Missing => ErrorCode::MissingApiKey,
                 _ => ErrorCode::InvalidApiKey,
             };
             let message = format!(
@@ -46,7 +45,7 @@ pub(super) async fn demand_key(
 }
 
 fn tokens(headers: &HeaderMap) -> Option<&str> {
-    headers.get(names::HEADER_ENGINE_KEY)?.to_str().ok()
+    headers.get(weir_engine_key::HEADER)?.to_str().ok()
 }
 
 #[cfg(test)]
@@ -58,7 +57,7 @@ mod tests {
     use axum::http::StatusCode;
     use clap::Parser;
     use tower::ServiceExt;
-    use weir_identity::EngineRoot;
+    use weir_engine_key::EngineRoot;
 
     #[derive(Parser)]
     struct Line {
@@ -80,7 +79,7 @@ mod tests {
         };
         let mut request = Request::builder().method(method).uri(path);
         if let Some(tokens) = tokens {
-            request = request.header(names::HEADER_ENGINE_KEY, tokens);
+            request = request.header(weir_engine_key::HEADER, tokens);
         }
         let request = request.body(Body::empty()).expect("a request");
         let answer = engine.clone().oneshot(request).await.expect("an answer");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use weir_engine::engine::Engine;
 use weir_engine::model::Model;
-use weir_identity::EngineLock;
+use weir_engine_key::EngineLock;
 
 /// Where the server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
