@@ -1,6 +1,6 @@
 //! Counters as Prometheus text, log-probabilities as wire types.
 
-use super::state::{Phase, Server};
+use crate::state::{Phase, Server};
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use weir_engine::metrics::{FinishReason, Histogram, LATENCY_BOUNDS, Metrics};
@@ -30,7 +30,7 @@ fn histogram(out: &mut String, name: &str, help: &str, values: &Histogram) {
 }
 
 /// The engine's metrics; before it is loaded only whether it is ready.
-pub(super) fn metrics(server: &Server) -> String {
+pub(crate) fn metrics(server: &Server) -> String {
     let mut out = String::new();
     let ready = u8::from(server.phase() == Phase::Ready);
     let help = "Whether requests are served.";
@@ -146,7 +146,7 @@ fn histograms(out: &mut String, metrics: &Metrics) {
 }
 
 /// A token's log-probabilities for chat.
-pub(super) fn chat_logprob(tokenizer: &Tokenizer, logprobs: &Logprobs) -> TokenLogprob {
+pub(crate) fn chat_logprob(tokenizer: &Tokenizer, logprobs: &Logprobs) -> TokenLogprob {
     let top = |scored: &Scored| TopLogprob {
         token: tokenizer.piece(scored.token),
         logprob: scored.logprob,
@@ -162,7 +162,7 @@ pub(super) fn chat_logprob(tokenizer: &Tokenizer, logprobs: &Logprobs) -> TokenL
 }
 
 /// The alternatives at a position for completions, by text.
-pub(super) fn completion_top(
+pub(crate) fn completion_top(
     tokenizer: &Tokenizer,
     logprobs: &Logprobs,
 ) -> Option<serde_json::Map<String, serde_json::Value>> {

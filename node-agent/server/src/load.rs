@@ -1,8 +1,8 @@
 //! From a file to a running engine: checksum, memory, weights, warm-up.
 
-use super::args::ServeArgs;
-use super::exit::StartFailure;
-use super::state::{Phase, Served, Server};
+use crate::args::ServeArgs;
+use crate::exit::StartFailure;
+use crate::state::{Phase, Served, Server};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +17,7 @@ use weir_engine::model::{Model, ModelError};
 const MAX_DEFAULT_THREADS: usize = 16;
 
 /// Loads the model that the arguments name.
-pub(super) fn load(
+pub(crate) fn load(
     args: &ServeArgs,
     server: &Server,
 ) -> Result<(Served, JoinHandle<()>), StartFailure> {

@@ -1,6 +1,6 @@
 //! Errors in OpenAI's shape, as HTTP answers.
 
-use super::state::{Phase, Server};
+use crate::state::{Phase, Server};
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -10,7 +10,7 @@ use weir_openai::{ApiError, ErrorCode};
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// An error as an answer.
-pub(super) fn error(error: &ApiError) -> Response {
+pub(crate) fn error(error: &ApiError) -> Response {
     let mut response = Response::new(Body::from(error.to_json()));
     *response.status_mut() =
         StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -26,7 +26,7 @@ pub(super) fn error(error: &ApiError) -> Response {
 }
 
 /// The model is not loaded yet.
-pub(super) fn not_ready(server: &Server) -> ApiError {
+pub(crate) fn not_ready(server: &Server) -> ApiError {
     match server.phase() {
         Phase::Draining => draining(),
         phase => ApiError::new(
@@ -36,12 +36,12 @@ pub(super) fn not_ready(server: &Server) -> ApiError {
     }
 }
 
-pub(super) fn draining() -> ApiError {
+pub(crate) fn draining() -> ApiError {
     ApiError::new(ErrorCode::Draining, "the server is going away")
 }
 
 /// A request names another model than the one served. The name is the client's, and is not repeated when it is long.
-pub(super) fn unknown_model(name: &str) -> ApiError {
+pub(crate) fn unknown_model(name: &str) -> ApiError {
     let shown: String = name.chars().take(64).collect();
     ApiError::new(
         ErrorCode::ModelNotFound,
@@ -51,7 +51,7 @@ pub(super) fn unknown_model(name: &str) -> ApiError {
 }
 
 /// Why the engine did not take a request.
-pub(super) fn refused(error: &SubmitError) -> ApiError {
+pub(crate) fn refused(error: &SubmitError) -> ApiError {
     let message = error.to_string();
     match error {
         SubmitError::EmptyPrompt | SubmitError::UnknownToken(_) => {

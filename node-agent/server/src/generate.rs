@@ -1,7 +1,7 @@
 //! A request in the engine, as a stream of events that cancels it when dropped.
 
-use super::answer;
-use super::state::{Served, Server};
+use crate::answer;
+use crate::state::{Served, Server};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use weir_engine::engine::{Event, GenerateRequest, RequestGuard};
@@ -10,25 +10,25 @@ use weir_engine::sample::Logprobs;
 use weir_openai::{ApiError, ErrorCode, Usage};
 
 /// A request that the engine has begun.
-pub(super) struct Running {
+pub(crate) struct Running {
     events: mpsc::UnboundedReceiver<Event>,
     _guard: RequestGuard,
     /// How long it waited.
-    pub(super) queue: Duration,
+    pub(crate) queue: Duration,
     /// Tokens of its prompt.
-    pub(super) prompt: Vec<u32>,
+    pub(crate) prompt: Vec<u32>,
     generated: u64,
 }
 
 /// One token of an answer.
-pub(super) struct Token {
-    pub(super) id: u32,
-    pub(super) text: String,
-    pub(super) logprobs: Option<Logprobs>,
+pub(crate) struct Token {
+    pub(crate) id: u32,
+    pub(crate) text: String,
+    pub(crate) logprobs: Option<Logprobs>,
 }
 
 /// What comes next in an answer.
-pub(super) enum Next {
+pub(crate) enum Next {
     Token(Token),
     Finished {
         reason: FinishReason,
@@ -39,7 +39,7 @@ pub(super) enum Next {
 }
 
 impl Running {
-    pub(super) async fn next(&mut self) -> Next {
+    pub(crate) async fn next(&mut self) -> Next {
         loop {
             return match self.events.recv().await {
                 Some(Event::Started { .. }) => continue,
@@ -54,21 +54,21 @@ impl Running {
     }
 
     /// Tokens so far.
-    pub(super) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         Usage::new(self.prompt.len() as u64, self.generated)
     }
 }
 
 /// A whole answer.
-pub(super) struct Whole {
-    pub(super) text: String,
-    pub(super) tokens: Vec<Token>,
-    pub(super) reason: FinishReason,
-    pub(super) usage: Usage,
+pub(crate) struct Whole {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) reason: FinishReason,
+    pub(crate) usage: Usage,
 }
 
 /// The loaded model, if it takes requests, and only under its own name.
-pub(super) fn served<'a>(server: &'a Server, model: &str) -> Result<&'a Served, ApiError> {
+pub(crate) fn served<'a>(server: &'a Server, model: &str) -> Result<&'a Served, ApiError> {
     let served = server.served().ok_or_else(|| answer::not_ready(server))?;
     if !model.is_empty() && model != server.name() {
         return Err(answer::unknown_model(model));
@@ -77,7 +77,7 @@ pub(super) fn served<'a>(server: &'a Server, model: &str) -> Result<&'a Served, 
 }
 
 /// Gives a request to the engine and waits until it begins.
-pub(super) async fn start(served: &Served, request: GenerateRequest) -> Result<Running, ApiError> {
+pub(crate) async fn start(served: &Served, request: GenerateRequest) -> Result<Running, ApiError> {
     let prompt = request.prompt.clone();
     // Bounded by the request's own tokens; the engine's thread must not wait for a slow client.
     let (sender, mut events) = mpsc::unbounded_channel();
@@ -98,12 +98,12 @@ pub(super) async fn start(served: &Served, request: GenerateRequest) -> Result<R
     }
 }
 
-pub(super) fn lost() -> ApiError {
+pub(crate) fn lost() -> ApiError {
     ApiError::new(ErrorCode::Internal, "the engine ended the request")
 }
 
 /// Waits for the whole answer.
-pub(super) async fn collect(mut running: Running) -> Result<Whole, ApiError> {
+pub(crate) async fn collect(mut running: Running) -> Result<Whole, ApiError> {
     let mut text = String::new();
     let mut tokens = Vec::new();
     loop {

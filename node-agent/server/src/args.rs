@@ -1,4 +1,4 @@
-//! Command line of `serve`.
+//! Arguments of `serve`.
 
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
@@ -83,7 +83,7 @@ pub struct ServeArgs {
 
 impl ServeArgs {
     /// The lock that the engine is started with; none without a root.
-    pub(super) fn lock(&self) -> Option<EngineLock> {
+    pub(crate) fn lock(&self) -> Option<EngineLock> {
         let root = self.key_root?;
         let audience = self.key_audience.clone()?;
         Some(EngineLock::new(root, audience))

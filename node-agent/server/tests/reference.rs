@@ -68,7 +68,8 @@ async fn check(server: &Server, case: &Case) -> Result<(), String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_fifty_prompts_give_the_references_tokens_through_http() {
-    let text = include_str!("../engine/tests/fixtures/smollm2-135m-instruct-q4_1.reference.json");
+    let text =
+        include_str!("../../engine/tests/fixtures/smollm2-135m-instruct-q4_1.reference.json");
     let cases: Vec<Case> = serde_json::from_str(text).expect("the fixture");
     assert_eq!(cases.len(), 50);
     let args = [

@@ -1,9 +1,9 @@
 //! Paths of the server: probes, metrics, models, and the generating ones.
 
-use super::lock::demand_key;
-use super::render;
-use super::state::{Phase, Server};
-use super::{answer, chat, completion};
+use crate::lock::demand_key;
+use crate::render;
+use crate::state::{Phase, Server};
+use crate::{answer, chat, completion};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
@@ -15,7 +15,7 @@ use weir_openai::{ApiError, ErrorCode, Model, ModelList};
 
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-pub(super) fn router(server: Arc<Server>) -> Router {
+pub(crate) fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

@@ -1,6 +1,6 @@
 //! Ending the process with a reason that whoever watches the container can read.
 
-use super::state::Server;
+use crate::state::Server;
 use std::path::Path;
 use weir_engine::failure::FailureReason;
 
@@ -19,7 +19,7 @@ pub struct StartFailure {
 }
 
 impl StartFailure {
-    pub(super) fn new(reason: FailureReason, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: FailureReason, message: impl Into<String>) -> Self {
         Self {
             reason,
             message: message.into(),
@@ -43,11 +43,11 @@ fn end(message: &str, code: i32) -> ! {
 }
 
 /// Ends the process because the model cannot be served.
-pub(super) fn exit(failure: &StartFailure) -> ! {
+pub(crate) fn exit(failure: &StartFailure) -> ! {
     end(&failure.to_string(), failure.reason.exit_code())
 }
 
 /// Ends the process because of a fault in it; a restart is the only remedy.
-pub(super) fn fatal(server: &Server, message: &str) -> ! {
+pub(crate) fn fatal(server: &Server, message: &str) -> ! {
     end(&format!("EngineFault: {}: {message}", server.name()), FAULT)
 }

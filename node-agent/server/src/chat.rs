@@ -1,10 +1,10 @@
 //! `POST /v1/chat/completions`.
 
-use super::generate::{self, Running, Token};
-use super::request::{self, invalid, unsupported};
-use super::state::{Served, Server};
-use super::stream::{self, Chunks, UsageOptions};
-use super::{answer, render};
+use crate::generate::{self, Running, Token};
+use crate::request::{self, invalid, unsupported};
+use crate::state::{Served, Server};
+use crate::stream::{self, Chunks, UsageOptions};
+use crate::{answer, render};
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use weir_openai::{
     ChatRequest, ErrorCode, Usage,
 };
 
-pub(super) async fn handle(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+pub(crate) async fn handle(State(server): State<Arc<Server>>, body: Bytes) -> Response {
     match answer_to(&server, &body).await {
         Ok(response) => response,
         Err(error) => answer::error(&error),
@@ -53,7 +53,7 @@ async fn answer_to(server: &Server, body: &[u8]) -> Result<Response, ApiError> {
     Ok(stream::streamed(running, envelope, options))
 }
 
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)
 }
 

@@ -1,7 +1,7 @@
 //! Who may use the engine: Weir's gateways. Probes and metrics are open.
 
-use super::answer;
-use super::state::Server;
+use crate::answer;
+use crate::state::Server;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
@@ -14,7 +14,7 @@ use weir_openai::{ApiError, ErrorCode};
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Answers 401 to a request without a gateway's token, where the engine was started with a lock.
-pub(super) async fn demand_key(
+pub(crate) async fn demand_key(
     State(server): State<Arc<Server>>,
     request: Request,
     next: Next,
@@ -51,7 +51,7 @@ fn tokens(headers: &HeaderMap) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::{ServeArgs, routes};
+    use crate::{ServeArgs, routes};
     use axum::Router;
     use axum::body::Body;
     use axum::http::StatusCode;

@@ -1,6 +1,6 @@
 //! What the handlers share: how far loading is, and the engine once it runs.
 
-use super::args::ServeArgs;
+use crate::args::ServeArgs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use weir_engine_key::EngineLock;
 
 /// Where the server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// The file's SHA-256 is taken.
     Verifying,
     /// Weights are read and packed.
@@ -32,7 +32,7 @@ impl Phase {
         Self::Draining,
     ];
 
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Verifying => "Verifying",
             Self::Loading => "Loading",
@@ -44,16 +44,16 @@ impl Phase {
 }
 
 /// A loaded model and its engine.
-pub(super) struct Served {
-    pub(super) model: Model,
-    pub(super) engine: Engine,
+pub(crate) struct Served {
+    pub(crate) model: Model,
+    pub(crate) engine: Engine,
 }
 
 /// The server's state.
-pub(super) struct Server {
+pub(crate) struct Server {
     configured_name: Option<String>,
-    pub(super) created: u64,
-    pub(super) lock: Option<EngineLock>,
+    pub(crate) created: u64,
+    pub(crate) lock: Option<EngineLock>,
     refused: AtomicU64,
     phase: AtomicU8,
     verified_bytes: AtomicU64,
@@ -63,7 +63,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(args: &ServeArgs) -> Self {
+    pub(crate) fn new(args: &ServeArgs) -> Self {
         let created = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
@@ -81,7 +81,7 @@ impl Server {
     }
 
     /// The model's name in requests and answers.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match (&self.configured_name, self.served.get()) {
             (Some(name), _) => name,
             (None, Some(served)) => &served.model.spec.name,
@@ -89,51 +89,51 @@ impl Server {
         }
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         Phase::ALL[usize::from(self.phase.load(Ordering::Acquire)).min(Phase::ALL.len() - 1)]
     }
 
     /// Goes on to a later phase; never back, so that a drain during loading stays a drain.
-    pub(super) fn set_phase(&self, phase: Phase) {
+    pub(crate) fn set_phase(&self, phase: Phase) {
         let before = self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         if before < phase as u8 {
             tracing::info!(phase = phase.as_str(), "phase");
         }
     }
 
-    pub(super) fn set_progress(&self, verified: u64, total: u64) {
+    pub(crate) fn set_progress(&self, verified: u64, total: u64) {
         self.verified_bytes.store(verified, Ordering::Relaxed);
         self.total_bytes.store(total, Ordering::Relaxed);
     }
 
     /// Percent of the file whose checksum is taken.
-    pub(super) fn verified_percent(&self) -> u64 {
+    pub(crate) fn verified_percent(&self) -> u64 {
         let total = self.total_bytes.load(Ordering::Relaxed).max(1);
         self.verified_bytes.load(Ordering::Relaxed) * 100 / total
     }
 
     /// A request without a gateway's token came.
-    pub(super) fn refuse(&self) {
+    pub(crate) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Requests without a gateway's token.
-    pub(super) fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    pub(super) fn publish(&self, served: Served) {
+    pub(crate) fn publish(&self, served: Served) {
         // Loading happens once, so nothing is there yet.
         let _ = self.served.set(served);
         self.set_phase(Phase::Ready);
     }
 
-    pub(super) fn served(&self) -> Option<&Served> {
+    pub(crate) fn served(&self) -> Option<&Served> {
         self.served.get()
     }
 
     /// A new id with a prefix, unique in this process and, by the time, between restarts.
-    pub(super) fn new_id(&self, prefix: &str) -> String {
+    pub(crate) fn new_id(&self, prefix: &str) -> String {
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
         format!("{prefix}-{:x}-{number:x}", self.created)
     }

@@ -1,6 +1,6 @@
 //! An answer as server-sent events.
 
-use super::generate::{Next, Running, Token, lost};
+use crate::generate::{Next, Running, Token, lost};
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Json, Response};
@@ -16,7 +16,7 @@ use weir_openai::{Usage, sse};
 const QUEUE_HEADER: &str = "x-weir-queue-wait-ms";
 
 /// Makes the chunks of one kind of answer.
-pub(super) trait Chunks: Send + 'static {
+pub(crate) trait Chunks: Send + 'static {
     type Chunk: Serialize;
     /// A chunk before the first token, if this kind has one.
     fn first(&mut self, prompt: &[u32]) -> Option<Self::Chunk>;
@@ -34,9 +34,9 @@ pub(super) trait Chunks: Send + 'static {
 
 /// What the client wants to know of the usage.
 #[derive(Clone, Copy, Default)]
-pub(super) struct UsageOptions {
-    pub(super) at_the_end: bool,
-    pub(super) in_every_chunk: bool,
+pub(crate) struct UsageOptions {
+    pub(crate) at_the_end: bool,
+    pub(crate) in_every_chunk: bool,
 }
 
 struct Streaming<C> {
@@ -107,7 +107,7 @@ fn queue_header(response: &mut Response, queue: Duration) {
 }
 
 /// A streamed answer.
-pub(super) fn streamed<C: Chunks>(running: Running, chunks: C, options: UsageOptions) -> Response {
+pub(crate) fn streamed<C: Chunks>(running: Running, chunks: C, options: UsageOptions) -> Response {
     let queue = running.queue;
     let state = Streaming {
         running,
@@ -132,7 +132,7 @@ pub(super) fn streamed<C: Chunks>(running: Running, chunks: C, options: UsageOpt
 }
 
 /// A whole answer.
-pub(super) fn whole<T: Serialize>(value: &T, queue: Duration) -> Response {
+pub(crate) fn whole<T: Serialize>(value: &T, queue: Duration) -> Response {
     let mut response = Json(value).into_response();
     queue_header(&mut response, queue);
     response

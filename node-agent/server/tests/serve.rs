@@ -250,7 +250,7 @@ fn a_model_that_cannot_be_loaded_ends_the_process_with_its_reasons_code(
 fn a_termination_message_goes_into_the_file_that_the_container_has() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("termination-log");
-    let write = || weir_node_agent::serve::write_termination_message(&path, "ModelInvalid: x");
+    let write = || weir_engine_server::write_termination_message(&path, "ModelInvalid: x");
     assert!(write().is_err(), "outside a container nothing is created");
     std::fs::write(&path, "").expect("a file");
     write().expect("writes");

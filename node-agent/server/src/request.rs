@@ -8,7 +8,7 @@ use weir_openai::request::Sampling;
 use weir_openai::{ApiError, ErrorCode, Extra};
 
 /// Most alternatives that are reported for a token, as in OpenAI's API.
-pub(super) const MAX_TOP_LOGPROBS: u32 = 20;
+pub(crate) const MAX_TOP_LOGPROBS: u32 = 20;
 const MAX_STOP_SEQUENCES: usize = 16;
 
 /// Fields that would change the answer and are not supported, with the values that mean nothing.
@@ -25,16 +25,16 @@ const REFUSED: [&str; 10] = [
     "modalities",
 ];
 
-pub(super) fn invalid(param: &str, message: impl Into<String>) -> ApiError {
+pub(crate) fn invalid(param: &str, message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::InvalidValue, message).with_param(param)
 }
 
-pub(super) fn unsupported(param: &str, message: impl Into<String>) -> ApiError {
+pub(crate) fn unsupported(param: &str, message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Unsupported, message).with_param(param)
 }
 
 /// Reads a request's body.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         // Serde's text can quote the client's values, so that only its position is repeated.
         let place = format!("line {} column {}", error.line(), error.column());
@@ -64,7 +64,7 @@ fn means_nothing(field: &str, value: &serde_json::Value) -> bool {
 }
 
 /// Refuses fields that this server would have to ignore.
-pub(super) fn check_extra(extra: &Extra) -> Result<(), ApiError> {
+pub(crate) fn check_extra(extra: &Extra) -> Result<(), ApiError> {
     for field in REFUSED {
         if extra.0.get(field).is_some_and(|v| !means_nothing(field, v)) {
             return Err(unsupported(field, format!("{field} is not supported")));
@@ -77,7 +77,7 @@ pub(super) fn check_extra(extra: &Extra) -> Result<(), ApiError> {
     Ok(())
 }
 
-pub(super) fn check_n(n: Option<u32>) -> Result<(), ApiError> {
+pub(crate) fn check_n(n: Option<u32>) -> Result<(), ApiError> {
     match n {
         None | Some(1) => Ok(()),
         Some(_) => Err(unsupported("n", "n other than 1 is not supported")),
@@ -162,7 +162,7 @@ fn stop_sequences(sampling: &Sampling) -> Result<Vec<String>, ApiError> {
 }
 
 /// What the engine is asked for.
-pub(super) fn generate(
+pub(crate) fn generate(
     prompt: Vec<u32>,
     max_tokens: Option<u32>,
     sampling: &Sampling,

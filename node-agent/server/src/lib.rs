@@ -1,4 +1,8 @@
 //! The engine's server: loads a model and answers OpenAI's HTTP API with it.
+//!
+//! It knows nothing of Kubernetes: what it serves stands in its arguments, and how it fares in probes, metrics, exit codes and
+//! the container's termination message.
+#![forbid(unsafe_code)]
 
 mod answer;
 mod args;

@@ -1,11 +1,11 @@
 //! `POST /v1/completions`.
 
-use super::chat::now;
-use super::generate::{self, Running, Token};
-use super::request::{self, invalid, unsupported};
-use super::state::{Served, Server};
-use super::stream::{self, Chunks, UsageOptions};
-use super::{answer, render};
+use crate::chat::now;
+use crate::generate::{self, Running, Token};
+use crate::request::{self, invalid, unsupported};
+use crate::state::{Served, Server};
+use crate::stream::{self, Chunks, UsageOptions};
+use crate::{answer, render};
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use weir_openai::{
 /// OpenAI's default bound.
 const DEFAULT_MAX_TOKENS: u32 = 16;
 
-pub(super) async fn handle(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+pub(crate) async fn handle(State(server): State<Arc<Server>>, body: Bytes) -> Response {
     match answer_to(&server, &body).await {
         Ok(response) => response,
         Err(error) => answer::error(&error),

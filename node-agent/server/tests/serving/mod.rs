@@ -1,4 +1,4 @@
-//! A running `weir-node-agent serve` with the reference model, and a small HTTP client.
+//! A running `weir-engine serve` with the reference model, and a small HTTP client.
 #![allow(dead_code)]
 
 use bytes::Bytes;
@@ -22,7 +22,10 @@ pub fn model_path() -> PathBuf {
     if let Some(path) = std::env::var_os("WEIR_TEST_MODEL") {
         return PathBuf::from(path);
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/cluster/weir-cluster");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/cluster/weir-cluster"
+    );
     let output = Command::new(script)
         .arg("model")
         .stderr(Stdio::inherit())
@@ -51,9 +54,9 @@ fn free_port() -> u16 {
         .port()
 }
 
-/// `weir-node-agent serve` with a model and more arguments, not started.
+/// `weir-engine serve` with a model and more arguments, not started.
 pub fn command(port: u16, model: &std::path::Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir-node-agent"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir-engine"));
     command
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--model"])
         .arg(model)
