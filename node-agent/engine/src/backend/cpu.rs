@@ -2,15 +2,15 @@
 #![allow(unsafe_code)]
 
 mod activations;
-mod attention;
+mod cache;
 mod isa;
+mod kernels;
 mod linear;
 mod pool;
 mod rope;
 mod shared;
-mod tile;
 
-pub use attention::KvPrecision;
+pub use cache::KvPrecision;
 pub use isa::Isa;
 
 use crate::backend::{Backend, Batch};
@@ -20,7 +20,8 @@ use crate::quant::dequantize;
 use crate::spec::ModelSpec;
 use crate::weights::{LayerWeights, Weights};
 use activations::Activations;
-use attention::{HeadJob, LayerCache};
+use cache::LayerCache;
+use kernels::attention::HeadJob;
 use linear::{Linear, LinearGroup};
 use pool::ThreadPool;
 use rope::Rotations;

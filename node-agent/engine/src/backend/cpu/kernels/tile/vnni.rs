@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 /// As [`tile_rows`](super::tile_rows).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) fn rows<const BITS: usize>(
+pub(in crate::backend::cpu) fn rows<const BITS: usize>(
     tiles: Tiles<'_>,
     input: QuantizedRows<'_>,
     range: Range<usize>,

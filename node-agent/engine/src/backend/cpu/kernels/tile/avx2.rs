@@ -10,7 +10,7 @@ const STRIP: usize = 4;
 
 /// As [`tile_rows`](super::tile_rows).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn rows<const BITS: usize>(
+pub(in crate::backend::cpu) fn rows<const BITS: usize>(
     tiles: Tiles<'_>,
     input: QuantizedRows<'_>,
     range: Range<usize>,

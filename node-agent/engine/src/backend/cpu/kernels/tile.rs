@@ -5,20 +5,19 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(in crate::backend::cpu) mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod vnni;
+pub(in crate::backend::cpu) mod vnni;
 
-use super::activations::QuantizedRows;
-use super::isa::Isa;
-use super::linear::Output;
+use super::output::Output;
+use super::quantize::QuantizedRows;
 use crate::gguf::TensorBytes;
 use crate::quant::{affine_bits, affine_block, f16_to_f32};
 use half::f16;
 use std::ops::Range;
 
 /// Rows of a tile.
-pub(super) const TILE_ROWS: usize = 16;
+pub(in crate::backend::cpu) const TILE_ROWS: usize = 16;
 /// Columns of a tile.
 const TILE_COLS: usize = 32;
 
@@ -31,7 +30,7 @@ pub(super) struct Line([u8; 64]);
 ///
 /// A tile is `bits` lines of integers and one line with 16 scales and 16 minimums in half precision. Byte `4r + k` of
 /// line `g` holds row `r`, column `4g + k`; with 4 bits the upper half holds column `16 + 4g + k`.
-pub(super) struct TiledMatrix {
+pub(in crate::backend::cpu) struct TiledMatrix {
     lines: Vec<Line>,
     bits: usize,
     rows: usize,
@@ -40,7 +39,7 @@ pub(super) struct TiledMatrix {
 
 /// A [`TiledMatrix`] as kernels see it.
 #[derive(Clone, Copy)]
-pub(super) struct Tiles<'a> {
+pub(in crate::backend::cpu) struct Tiles<'a> {
     lines: &'a [Line],
     bits: usize,
     rows: usize,
@@ -55,7 +54,7 @@ fn half_precision(value: f32) -> Option<f16> {
 
 impl TiledMatrix {
     /// Packs a tensor; `None` if its type has no such form, or a scale does not fit half precision.
-    pub(super) fn pack(tensor: &TensorBytes) -> Option<Self> {
+    pub(in crate::backend::cpu) fn pack(tensor: &TensorBytes) -> Option<Self> {
         let info = tensor.info();
         let bits = affine_bits(info.tensor_type)? as usize;
         let (rows, cols) = (info.rows, info.cols);
@@ -92,7 +91,7 @@ impl TiledMatrix {
         })
     }
 
-    pub(super) fn tiles(&self) -> Tiles<'_> {
+    pub(in crate::backend::cpu) fn tiles(&self) -> Tiles<'_> {
         Tiles {
             lines: &self.lines,
             bits: self.bits,
@@ -101,7 +100,7 @@ impl TiledMatrix {
         }
     }
 
-    pub(super) fn row_tiles(&self) -> usize {
+    pub(in crate::backend::cpu) fn row_tiles(&self) -> usize {
         self.rows.div_ceil(TILE_ROWS)
     }
 }
@@ -116,6 +115,11 @@ fn place(bits: usize, col: usize) -> (usize, u32) {
 }
 
 impl<'a> Tiles<'a> {
+    /// Bits of a packed weight: 4 or 8.
+    pub(in crate::backend::cpu) fn bits(&self) -> usize {
+        self.bits
+    }
+
     fn row_tile(&self, index: usize) -> &'a [Line] {
         let size = self.cols / TILE_COLS * (self.bits + 1);
         &self.lines[index * size..(index + 1) * size]
@@ -126,31 +130,9 @@ impl<'a> Tiles<'a> {
     }
 }
 
-/// Products of some row tiles with every input row, by the best kernel for these instructions.
-pub(super) fn multiply(
-    isa: Isa,
-    tiles: Tiles<'_>,
-    input: QuantizedRows<'_>,
-    range: Range<usize>,
-    output: &Output<'_>,
-) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: `has_vnni` and `has_avx2` are true only after detecting the instructions.
-    unsafe {
-        match (isa.has_vnni(), isa.has_avx2(), tiles.bits) {
-            (true, _, 4) => return vnni::rows::<4>(tiles, input, range, output),
-            (true, _, _) => return vnni::rows::<8>(tiles, input, range, output),
-            (_, true, 4) => return avx2::rows::<4>(tiles, input, range, output),
-            (_, true, _) => return avx2::rows::<8>(tiles, input, range, output),
-            _ => (),
-        }
-    }
-    isa.tile_rows(tiles, input, range, output);
-}
-
 /// Products of some row tiles with every input row, in portable code.
 #[inline(always)]
-pub(super) fn tile_rows<const FMA: bool>(
+pub(in crate::backend::cpu) fn tile_rows<const FMA: bool>(
     tiles: Tiles<'_>,
     input: QuantizedRows<'_>,
     range: Range<usize>,
