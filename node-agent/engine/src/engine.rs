@@ -1,19 +1,22 @@
 //! The engine: one thread that owns the backend and the scheduler, and a handle to give it requests.
 
+mod request;
 mod worker;
+
+pub use request::{Event, GenerateRequest, Sink, SubmitError};
 
 use crate::backend::cpu::{ActivationMode, CpuBackend, CpuConfig, Isa, kv_block_bytes};
 use crate::backend::{Backend, Batch, Logits};
 use crate::graph;
-use crate::metrics::{FinishReason, Metrics};
+use crate::metrics::Metrics;
 use crate::model::{Model, ModelError};
-use crate::sample::{Logprobs, SamplingParams, greedy};
+use crate::sample::greedy;
 use crate::sched::{Scheduler, SchedulerConfig, SequenceId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use worker::{Command, Worker};
 
 /// Sizes and limits of an engine.
@@ -54,83 +57,6 @@ impl EngineConfig {
         let logits = 4 * self.max_running * model.spec.vocabulary;
         weights + self.kv_blocks * block + rows * row + logits
     }
-}
-
-/// What to generate.
-#[derive(Clone, Debug)]
-pub struct GenerateRequest {
-    /// Tokens to continue; not empty.
-    pub prompt: Vec<u32>,
-    /// Most tokens to generate; as many as fit if absent.
-    pub max_tokens: Option<usize>,
-    /// End tokens are not chosen before so many.
-    pub min_tokens: usize,
-    /// How tokens are chosen.
-    pub sampling: SamplingParams,
-    /// Texts that end the answer.
-    pub stop: Vec<String>,
-    /// Go on after an end token.
-    pub ignore_eos: bool,
-    /// Report log-probabilities, with so many alternatives.
-    pub logprobs: Option<usize>,
-}
-
-/// What happens to a request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Its first step begins.
-    Started {
-        /// How long it waited.
-        queue: Duration,
-    },
-    /// A token was chosen.
-    Token {
-        /// The token.
-        id: u32,
-        /// Text that became final with it; may be empty.
-        text: String,
-        /// Its log-probabilities, where they were asked for.
-        logprobs: Option<Logprobs>,
-    },
-    /// The answer ended.
-    Finished {
-        /// Why.
-        reason: FinishReason,
-        /// Text that was held back.
-        text: String,
-    },
-}
-
-/// Takes a request's events; `false` cancels the request.
-pub type Sink = Box<dyn FnMut(Event) -> bool + Send>;
-
-/// Why a request was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// No tokens.
-    #[error("the prompt is empty")]
-    EmptyPrompt,
-    /// A token that the vocabulary does not have.
-    #[error("token {0} is not in the vocabulary")]
-    UnknownToken(u32),
-    /// Too long.
-    #[error(
-        "the prompt has {prompt} tokens and {requested} were requested, the context holds {context}"
-    )]
-    ContextLength {
-        /// Tokens of the prompt.
-        prompt: usize,
-        /// Tokens to generate.
-        requested: usize,
-        /// Tokens that fit.
-        context: usize,
-    },
-    /// Too many requests wait.
-    #[error("the queue of {0} requests is full")]
-    QueueFull(usize),
-    /// The engine ends.
-    #[error("the engine is draining")]
-    Draining,
 }
 
 struct Inner {
