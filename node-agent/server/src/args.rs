@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use weir_engine::backend::cpu::ActivationMode;
+use weir_engine::backend::ActivationMode;
 use weir_engine_key::{Audience, EngineLock, RootPublic};
 
 /// How activations are represented.

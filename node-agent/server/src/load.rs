@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::thread::JoinHandle;
-use weir_engine::backend::cpu::ActivationMode;
+use weir_engine::backend::ActivationMode;
+use weir_engine::device::{self, Device};
 use weir_engine::engine::{Engine, EngineConfig};
 use weir_engine::failure::FailureReason;
 use weir_engine::kv::blocks_for;
@@ -24,11 +25,13 @@ pub(crate) fn load(
     verify(args, server)?;
     server.set_phase(Phase::Loading);
     let model = Model::open(&args.model).map_err(|error| invalid(&args.model, &error))?;
-    let config = config(args, &model)?;
-    check_memory(config.memory_needed(&model), memory_limit())?;
+    let device = device::best(threads(args));
+    let device = device.as_ref();
+    let config = config(args, device, &model)?;
+    check_memory(config.memory_needed(device, &model), memory_limit())?;
     server.set_phase(Phase::Warming);
     let (engine, thread) =
-        Engine::start(&model, config).map_err(|error| invalid(&args.model, &error))?;
+        Engine::start(&model, device, config).map_err(|error| invalid(&args.model, &error))?;
     Ok((Served { model, engine }, thread))
 }
 
@@ -81,23 +84,28 @@ fn sha256(mut file: File, total: u64, server: &Server) -> std::io::Result<String
     }
 }
 
-fn config(args: &ServeArgs, model: &Model) -> Result<EngineConfig, StartFailure> {
-    let activations = ActivationMode::from(args.activations);
+fn threads(args: &ServeArgs) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    args.threads
+        .unwrap_or(processors.min(MAX_DEFAULT_THREADS))
+        .max(1)
+}
+
+fn config(
+    args: &ServeArgs,
+    device: &dyn Device,
+    model: &Model,
+) -> Result<EngineConfig, StartFailure> {
     let context = context(args.context, model.spec.context)?;
     let without_cache = EngineConfig {
-        threads: args
-            .threads
-            .unwrap_or(processors.min(MAX_DEFAULT_THREADS))
-            .max(1),
-        activations,
+        activations: ActivationMode::from(args.activations),
         context: Some(context),
         kv_blocks: 0,
         max_running: args.max_concurrent,
         max_waiting: args.max_waiting,
         token_budget: args.max_step_tokens,
     };
-    let for_memory = |bytes| EngineConfig::blocks_for_memory(model, activations, bytes);
+    let for_memory = |bytes| without_cache.blocks_for_memory(device, model, bytes);
     // More than every running request at its longest is never used.
     let most = blocks_for(context)
         .saturating_mul(args.max_concurrent)
@@ -109,8 +117,8 @@ fn config(args: &ServeArgs, model: &Model) -> Result<EngineConfig, StartFailure>
                 kv_blocks: blocks_for(context),
                 ..without_cache
             };
-            let weights = without_cache.memory_needed(model);
-            let cache = one.memory_needed(model) - weights;
+            let weights = without_cache.memory_needed(device, model);
+            let cache = one.memory_needed(device, model) - weights;
             for_memory(left_for_cache(memory, weights, (context, cache))?).min(most)
         }
         (None, None) => for_memory(args.kv_memory).min(most),

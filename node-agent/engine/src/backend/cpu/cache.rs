@@ -2,12 +2,13 @@
 
 use super::isa::Isa;
 use super::kernels::attention::{HeadJob, slot};
+use crate::backend::ActivationMode;
 use crate::kv::{BLOCK_TOKENS, BlockId};
 use half::f16;
 
 /// What the cache stores its values in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvPrecision {
+pub(super) enum KvPrecision {
     /// 32-bit floats.
     F32,
     /// 16-bit floats.
@@ -15,8 +16,16 @@ pub enum KvPrecision {
 }
 
 impl KvPrecision {
+    /// What goes with these activations.
+    pub(super) fn of(activations: ActivationMode) -> Self {
+        match activations {
+            ActivationMode::F32 => Self::F32,
+            ActivationMode::Fast => Self::F16,
+        }
+    }
+
     /// Bytes of a value.
-    pub fn bytes(self) -> usize {
+    pub(super) fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,

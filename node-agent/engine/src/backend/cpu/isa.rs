@@ -22,16 +22,16 @@ enum Level {
 
 /// A set of instructions that this CPU has; made by detection only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Isa(Level);
+pub(super) struct Isa(Level);
 
 impl Isa {
     /// The widest set that this CPU has.
-    pub fn detect() -> Self {
+    pub(super) fn detect() -> Self {
         Self::available()[0]
     }
 
     /// Every set that this CPU has, the widest first.
-    pub fn available() -> Vec<Self> {
+    pub(super) fn available() -> Vec<Self> {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
@@ -56,7 +56,7 @@ impl Isa {
     }
 
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self.0 {
             Level::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
