@@ -1,6 +1,6 @@
 # Images for those who have docker or buildah; the demo and the tests make theirs without (tests/cluster/weir-cluster images).
 #   docker build --target operator -t weir/operator .
-# Targets: operator, gateway-local, gateway-cloud, node-agent.
+# Targets: operator, gateway-local, gateway-cloud, node-agent, engine.
 FROM rust:1.95-bookworm AS source
 WORKDIR /weir
 COPY . .
@@ -18,6 +18,10 @@ RUN cargo rustc --locked --release -p weir-gateway --bin weir-gateway --no-defau
 
 FROM source AS build-node-agent
 RUN cargo build --locked --release -p weir-node-agent --bin weir-node-agent
+
+# Without the agent's Kubernetes client.
+FROM source AS build-engine
+RUN cargo build --locked --release -p weir-engine-server --bin weir-engine
 
 FROM scratch AS static
 COPY --from=source /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
@@ -37,9 +41,15 @@ COPY --from=build-gateway-local /weir/target/release/weir-gateway /usr/bin/weir-
 ENTRYPOINT ["/usr/bin/weir-gateway"]
 
 # glibc, because CUDA and NVML are loaded at run time.
-FROM debian:bookworm-slim AS node-agent
-COPY --from=build-node-agent /weir/target/release/weir-node-agent /usr/bin/weir-node-agent
+FROM debian:bookworm-slim AS dynamic
 COPY --from=source /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 WORKDIR /
+
+FROM dynamic AS node-agent
+COPY --from=build-node-agent /weir/target/release/weir-node-agent /usr/bin/weir-node-agent
 ENTRYPOINT ["/usr/bin/weir-node-agent"]
+
+FROM dynamic AS engine
+COPY --from=build-engine /weir/target/release/weir-engine /usr/bin/weir-engine
+ENTRYPOINT ["/usr/bin/weir-engine"]

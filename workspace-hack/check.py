@@ -10,6 +10,7 @@ BINARIES = {
     "weir-gateway": ["-p", "weir-gateway"],
     "weir-gateway of the local plane": ["-p", "weir-gateway", "--no-default-features"],
     "weir-node-agent": ["-p", "weir-node-agent"],
+    "weir-engine": ["-p", "weir-engine-server"],
     "weir-tests": ["-p", "weir-tests", "--features", "e2e"],
 }
 

@@ -75,8 +75,6 @@ pub const SERVICE_PORT_NAME: &str = "http";
 /// gRPC port of agents and gateways.
 pub const GRPC_PORT: u16 = 9443;
 
-/// Request header from a gateway to an engine: the tokens that open it.
-pub const HEADER_ENGINE_KEY: &str = "x-weir-engine-key";
 /// Secret of the root that certifies the gateways' keys towards engines, in the release namespace. The operator's alone.
 pub const ENGINE_ROOT_SECRET: &str = "weir-engine-root";
 /// The keys in a plane's Secret, in the order in which they are preferred.

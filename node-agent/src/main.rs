@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-use weir_node_agent::serve::{self, ServeArgs};
+use weir_engine_server::{ServeArgs, serve};
 use weir_node_agent::telemetry::{self, TelemetryArgs};
 
 /// Weir on a node: telemetry for the operator, or the inference engine.
@@ -41,7 +41,7 @@ fn main() -> anyhow::Result<()> {
         .context("no async runtime")?;
     match cli.command {
         Command::Telemetry(args) => runtime.block_on(run_telemetry(*args))?,
-        Command::Serve(args) => runtime.block_on(serve::serve(*args))?,
+        Command::Serve(args) => runtime.block_on(serve(*args))?,
     }
     runtime.shutdown_background();
     Ok(())

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod cpu;
 mod cuda;
 pub mod gpu;
+pub mod latest;
 pub mod measurement;
 pub mod metrics;
 pub mod node_object;
@@ -14,6 +15,7 @@ pub mod scrape;
 pub mod service;
 pub mod source;
 mod token;
+pub mod unmeasured;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

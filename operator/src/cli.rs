@@ -35,11 +35,11 @@ pub struct Settings {
     /// Base URL of the cloud gateway plane. Default: its Service in the release namespace.
     #[arg(long, env = "WEIR_CLOUD_PLANE_URL")]
     pub cloud_plane_url: Option<String>,
-    /// Image of the built-in engine, which is the node agent's.
+    /// Image of the built-in engine.
     #[arg(
         long,
         env = "WEIR_ENGINE_IMAGE",
-        default_value = concat!("weir/node-agent:", env!("CARGO_PKG_VERSION"))
+        default_value = concat!("weir/engine:", env!("CARGO_PKG_VERSION"))
     )]
     pub engine_image: String,
     /// When engine pods pull their image.

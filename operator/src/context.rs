@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::Client;
-use weir_identity::RootPublic;
+use weir_engine_key::RootPublic;
 
 use crate::ca::ClientKeyRoot;
 use crate::cli::Settings;

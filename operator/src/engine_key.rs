@@ -15,7 +15,7 @@ use kube::{Api, Client};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use weir_crds::names;
-use weir_identity::{EngineRoot, KeyError, PlaneKey};
+use weir_engine_key::{EngineRoot, KeyError, PlaneKey};
 
 use crate::cli::Plane;
 
@@ -246,7 +246,7 @@ fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_identity::{Audience, EngineLock, RootPublic};
+    use weir_engine_key::{Audience, EngineLock, RootPublic};
 
     const NOW: u64 = 1_800_000_000;
 

@@ -72,7 +72,7 @@ async fn an_image_that_cannot_be_pulled(world: &World) -> Result<()> {
     let images = &world.stack.images;
     let image = images
         .images
-        .get("weir/node-agent")
+        .get("weir/engine")
         .context("the engine's image")?;
     world.stack.cluster.harness(&["remove-image", image])?;
     let name = (NAMESPACE, "image");

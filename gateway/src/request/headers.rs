@@ -20,8 +20,7 @@ const REQUEST: [&str; 7] = [
 const RESPONSE: [HeaderName; 3] = [CONTENT_TYPE, CACHE_CONTROL, RETRY_AFTER];
 
 /// What opens an engine.
-pub(crate) const ENGINE_KEY: HeaderName =
-    HeaderName::from_static(weir_crds::names::HEADER_ENGINE_KEY);
+pub(crate) const ENGINE_KEY: HeaderName = HeaderName::from_static(weir_engine_key::HEADER);
 /// How long the engine says that a request waits now, in milliseconds.
 pub(crate) const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-weir-queue-wait-ms");
 

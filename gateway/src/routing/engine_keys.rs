@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use weir_identity::PlaneKey;
+use weir_engine_key::PlaneKey;
 
 /// A token is valid for this many seconds, and a new one is signed when half of them are over.
 const TOKEN_SECONDS: u64 = 600;
@@ -69,7 +69,7 @@ impl EngineKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_identity::{Audience, EngineLock, EngineRoot};
+    use weir_engine_key::{Audience, EngineLock, EngineRoot};
 
     const NOW: u64 = 1_800_000_000;
 

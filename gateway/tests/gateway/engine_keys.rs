@@ -2,7 +2,7 @@
 
 use crate::support::{Answer, CHAT, Route, Server, UID, Upstream, ok, whole};
 use http::Method;
-use weir_identity::{Audience, EngineLock, EngineRoot};
+use weir_engine_key::{Audience, EngineLock, EngineRoot};
 
 fn sent(upstream: &Upstream, nth: usize) -> Option<String> {
     let head = upstream.seen()[nth].head.clone();

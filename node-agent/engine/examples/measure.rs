@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 use std::time::Instant;
-use weir_engine::backend::cpu::{ActivationMode, CpuBackend, CpuConfig, Isa};
-use weir_engine::backend::{Batch, Logits};
+use weir_engine::backend::{ActivationMode, Backend, BackendConfig, Batch, Logits};
+use weir_engine::device;
 use weir_engine::graph::forward;
 use weir_engine::kv::blocks_for;
 use weir_engine::model::Model;
@@ -26,15 +26,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("mode threads prompt-{PROMPT} decode-{DECODE}");
     for activations in [ActivationMode::Fast, ActivationMode::F32] {
         for threads in [1, 2] {
-            let config = CpuConfig {
-                threads,
+            let config = BackendConfig {
                 activations,
-                max_rows: PROMPT,
+                token_budget: PROMPT,
+                max_running: 1,
                 kv_blocks: blocks_for(PROMPT + DECODE),
-                isa: Isa::detect(),
             };
-            let mut backend = CpuBackend::new(&model.spec, model.weights()?, config);
-            let (prompt, decode) = measure(&model, &mut backend);
+            let mut backend = device::best(threads).open(&model, &config)?;
+            let (prompt, decode) = measure(&model, backend.as_mut());
             println!("{activations:?} {threads} {prompt} {decode}");
         }
     }
@@ -80,7 +79,7 @@ fn timed(tokens: usize, work: impl FnOnce()) -> Rate {
     }
 }
 
-fn measure(model: &Model, backend: &mut CpuBackend) -> (Rate, Rate) {
+fn measure(model: &Model, backend: &mut dyn Backend) -> (Rate, Rate) {
     let blocks: Vec<u32> = (0..blocks_for(PROMPT + DECODE) as u32).collect();
     let layers = model.spec.layers;
     let prompt: Vec<u32> = (0..PROMPT as u32)

@@ -3,9 +3,52 @@
 //! Weights, KV cache and intermediate results stay with the backend; tokens, positions and block tables go in, logits
 //! come out. So a backend is free in layout, fusion and order, and a whole step can be captured and replayed.
 
-pub mod cpu;
+pub(crate) mod cpu;
 
 use crate::kv::BlockId;
+use crate::model::{Model, ModelError};
+use crate::spec::ModelSpec;
+
+/// How the input of a matrix product is represented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationMode {
+    /// f32 throughout, KV cache in f32: exact weights, careful sums.
+    F32,
+    /// The device's fastest form within the engine's bounds of accuracy; KV cache in half precision.
+    Fast,
+}
+
+/// Sizes of a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendConfig {
+    /// How activations are represented.
+    pub activations: ActivationMode,
+    /// Tokens of one step.
+    pub token_budget: usize,
+    /// Sequences of one step.
+    pub max_running: usize,
+    /// Blocks of the KV cache.
+    pub kv_blocks: usize,
+}
+
+impl BackendConfig {
+    /// Most rows of a batch.
+    pub fn max_rows(&self) -> usize {
+        self.token_budget.max(self.max_running)
+    }
+}
+
+/// What can run a model: says what a model takes there before anything is allocated, and opens it.
+pub trait Device {
+    /// Its name, for logs.
+    fn name(&self) -> String;
+    /// Bytes of the KV cache that one block takes over all layers.
+    fn kv_block_bytes(&self, spec: &ModelSpec, activations: ActivationMode) -> usize;
+    /// Bytes that a backend of these sizes allocates for a model, roughly: weights, KV cache, work space.
+    fn memory_needed(&self, model: &Model, config: &BackendConfig) -> usize;
+    /// Loads the weights and makes room for everything that a step needs.
+    fn open(&self, model: &Model, config: &BackendConfig) -> Result<Box<dyn Backend>, ModelError>;
+}
 
 /// A run of one sequence's tokens inside a [`Batch`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +107,8 @@ pub enum Logits {
 
 /// The device operations, called in the graph's order by [`crate::graph::forward`].
 pub trait Backend: Send {
+    /// What it runs on and how, for the log.
+    fn describe(&self) -> String;
     /// Most rows of a batch.
     fn max_rows(&self) -> usize;
     /// Blocks of its KV cache.

@@ -1,26 +1,26 @@
 //! The engine: one thread that owns the backend and the scheduler, and a handle to give it requests.
 
+mod request;
 mod worker;
 
-use crate::backend::cpu::{ActivationMode, CpuBackend, CpuConfig, Isa, kv_block_bytes};
-use crate::backend::{Backend, Batch, Logits};
+pub use request::{Event, GenerateRequest, Sink, SubmitError};
+
+use crate::backend::{ActivationMode, Backend, BackendConfig, Batch, Device, Logits};
 use crate::graph;
-use crate::metrics::{FinishReason, Metrics};
+use crate::metrics::Metrics;
 use crate::model::{Model, ModelError};
-use crate::sample::{Logprobs, SamplingParams, greedy};
+use crate::sample::greedy;
 use crate::sched::{Scheduler, SchedulerConfig, SequenceId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use worker::{Command, Worker};
 
 /// Sizes and limits of an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
-    /// Threads that compute.
-    pub threads: usize,
     /// How activations are represented.
     pub activations: ActivationMode,
     /// Most tokens of prompt and answer together; the model's own bound if absent or larger.
@@ -36,101 +36,24 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// Blocks that fit in so many bytes, for a model; at least one sequence of 64 tokens.
-    pub fn blocks_for_memory(model: &Model, activations: ActivationMode, bytes: usize) -> usize {
-        (bytes / kv_block_bytes(&model.spec, activations.kv_precision())).max(4)
+    /// Blocks that fit in so many bytes on a device, for a model; at least one sequence of 64 tokens.
+    pub fn blocks_for_memory(&self, device: &dyn Device, model: &Model, bytes: usize) -> usize {
+        (bytes / device.kv_block_bytes(&model.spec, self.activations)).max(4)
     }
 
-    /// Bytes that the engine will allocate for a model, roughly: packed weights, KV cache, work space.
-    pub fn memory_needed(&self, model: &Model) -> usize {
-        let weights = match self.activations {
-            // The file's mapping is page cache, which the kernel can take back.
-            ActivationMode::F32 => model.size() / 8,
-            ActivationMode::Fast => model.size() + model.size() / 8,
-        };
-        let block = kv_block_bytes(&model.spec, self.activations.kv_precision());
-        let rows = self.token_budget;
-        let row = 4 * (6 * model.spec.width + 4 * model.spec.feed_forward);
-        let logits = 4 * self.max_running * model.spec.vocabulary;
-        weights + self.kv_blocks * block + rows * row + logits
+    /// Bytes that the engine will allocate on a device for a model, roughly.
+    pub fn memory_needed(&self, device: &dyn Device, model: &Model) -> usize {
+        device.memory_needed(model, &self.backend())
     }
-}
 
-/// What to generate.
-#[derive(Clone, Debug)]
-pub struct GenerateRequest {
-    /// Tokens to continue; not empty.
-    pub prompt: Vec<u32>,
-    /// Most tokens to generate; as many as fit if absent.
-    pub max_tokens: Option<usize>,
-    /// End tokens are not chosen before so many.
-    pub min_tokens: usize,
-    /// How tokens are chosen.
-    pub sampling: SamplingParams,
-    /// Texts that end the answer.
-    pub stop: Vec<String>,
-    /// Go on after an end token.
-    pub ignore_eos: bool,
-    /// Report log-probabilities, with so many alternatives.
-    pub logprobs: Option<usize>,
-}
-
-/// What happens to a request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Its first step begins.
-    Started {
-        /// How long it waited.
-        queue: Duration,
-    },
-    /// A token was chosen.
-    Token {
-        /// The token.
-        id: u32,
-        /// Text that became final with it; may be empty.
-        text: String,
-        /// Its log-probabilities, where they were asked for.
-        logprobs: Option<Logprobs>,
-    },
-    /// The answer ended.
-    Finished {
-        /// Why.
-        reason: FinishReason,
-        /// Text that was held back.
-        text: String,
-    },
-}
-
-/// Takes a request's events; `false` cancels the request.
-pub type Sink = Box<dyn FnMut(Event) -> bool + Send>;
-
-/// Why a request was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// No tokens.
-    #[error("the prompt is empty")]
-    EmptyPrompt,
-    /// A token that the vocabulary does not have.
-    #[error("token {0} is not in the vocabulary")]
-    UnknownToken(u32),
-    /// Too long.
-    #[error(
-        "the prompt has {prompt} tokens and {requested} were requested, the context holds {context}"
-    )]
-    ContextLength {
-        /// Tokens of the prompt.
-        prompt: usize,
-        /// Tokens to generate.
-        requested: usize,
-        /// Tokens that fit.
-        context: usize,
-    },
-    /// Too many requests wait.
-    #[error("the queue of {0} requests is full")]
-    QueueFull(usize),
-    /// The engine ends.
-    #[error("the engine is draining")]
-    Draining,
+    fn backend(&self) -> BackendConfig {
+        BackendConfig {
+            activations: self.activations,
+            token_budget: self.token_budget,
+            max_running: self.max_running,
+            kv_blocks: self.kv_blocks,
+        }
+    }
 }
 
 struct Inner {
@@ -164,23 +87,14 @@ impl Drop for RequestGuard {
 }
 
 impl Engine {
-    /// Packs the weights, generates one token to warm up, and starts the engine's thread.
+    /// Opens the model on a device, generates one token to warm up, and starts the engine's thread.
     pub fn start(
         model: &Model,
+        device: &dyn Device,
         config: EngineConfig,
     ) -> Result<(Self, JoinHandle<()>), ModelError> {
-        let mut backend = CpuBackend::new(
-            &model.spec,
-            model.weights()?,
-            CpuConfig {
-                threads: config.threads,
-                activations: config.activations,
-                max_rows: config.token_budget.max(config.max_running),
-                kv_blocks: config.kv_blocks,
-                isa: Isa::detect(),
-            },
-        );
-        let benchmark = warm_up(&mut backend, model)?;
+        let mut backend = device.open(model, &config.backend())?;
+        let benchmark = warm_up(backend.as_mut(), model)?;
         tracing::info!(
             backend = backend.describe(),
             model = model.spec.name,
@@ -201,13 +115,7 @@ impl Engine {
             .kv_blocks_total
             .store(config.kv_blocks, Ordering::Relaxed);
         let (commands, received) = mpsc::channel();
-        let worker = Worker::new(
-            Box::new(backend),
-            scheduler,
-            model,
-            Arc::clone(&metrics),
-            received,
-        );
+        let worker = Worker::new(backend, scheduler, model, Arc::clone(&metrics), received);
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || worker.run())

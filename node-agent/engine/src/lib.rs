@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod chat;
+pub mod device;
 pub mod engine;
 pub mod failure;
 pub mod gguf;

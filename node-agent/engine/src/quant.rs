@@ -2,9 +2,11 @@
 //!
 //! Layouts are those of ggml (`ggml-common.h`): a block of 32 values (256 for the `K` types) shares its scales.
 
+mod block;
 mod legacy;
 mod superblock;
 
+pub use block::{AffineBlock, f16_to_f32};
 pub use legacy::{quantize_q4_0, quantize_q4_1, quantize_q8_0};
 
 /// Type of a tensor's elements.
@@ -98,27 +100,6 @@ impl TensorType {
     }
 }
 
-/// A 16-bit float as f32, exactly, in a form that compilers vectorize.
-#[inline(always)]
-pub fn f16_to_f32(bits: u16) -> f32 {
-    const TWO_TO_112: f32 = f32::from_bits(0x7780_0000);
-    let sign = (u32::from(bits) & 0x8000) << 16;
-    let magnitude = (u32::from(bits) & 0x7fff) << 13;
-    let scaled = (f32::from_bits(magnitude) * TWO_TO_112).to_bits();
-    let is_special = u32::from(bits) & 0x7c00 == 0x7c00;
-    let value = if is_special {
-        magnitude | 0x7f80_0000
-    } else {
-        scaled
-    };
-    f32::from_bits(value | sign)
-}
-
-#[inline(always)]
-pub(crate) fn f16_at(bytes: &[u8], at: usize) -> f32 {
-    f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
-}
-
 /// Dequantizes whole blocks: `bytes` holds exactly the blocks of `out`.
 #[inline(always)]
 pub fn dequantize(tensor_type: TensorType, bytes: &[u8], out: &mut [f32]) {
@@ -147,17 +128,6 @@ pub fn dequantize(tensor_type: TensorType, bytes: &[u8], out: &mut [f32]) {
         TensorType::Q5K => superblock::q5_k(bytes, out),
         TensorType::Q6K => superblock::q6_k(bytes, out),
     }
-}
-
-/// One sub-block of 32 unsigned integers `q` with `w = scale * q + min`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AffineBlock {
-    /// The integers, up to 255.
-    pub q: [u8; 32],
-    /// Multiplies them.
-    pub scale: f32,
-    /// Is added.
-    pub min: f32,
 }
 
 /// Bits that the integers of [`AffineBlock`] need for a type, or `None` where a type has no such form.

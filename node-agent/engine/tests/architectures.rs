@@ -1,11 +1,11 @@
-//! Tiny random models of each architecture against the same graph in f64, for every instruction set of this CPU.
+//! Tiny random models of each architecture against the same graph in f64, on every device in each of its ways.
 
 mod tiny;
 
 use rstest::rstest;
 use tiny::{Recipe, Tiny, VOCABULARY};
-use weir_engine::backend::cpu::{ActivationMode, CpuBackend, CpuConfig, Isa};
-use weir_engine::backend::{Batch, Logits};
+use weir_engine::backend::{ActivationMode, Backend, BackendConfig, Batch, Logits};
+use weir_engine::device::{self, Device};
 use weir_engine::gguf::GgufFile;
 use weir_engine::graph::forward;
 use weir_engine::model::Model;
@@ -25,15 +25,14 @@ fn model(tiny: &Tiny) -> Model {
     Model::from_file(file).expect("a valid model")
 }
 
-fn backend(model: &Model, activations: ActivationMode, isa: Isa, threads: usize) -> CpuBackend {
-    let config = CpuConfig {
-        threads,
+fn backend(model: &Model, device: &dyn Device, activations: ActivationMode) -> Box<dyn Backend> {
+    let config = BackendConfig {
         activations,
-        max_rows: 64,
+        token_budget: 64,
+        max_running: 1,
         kv_blocks: 8,
-        isa,
     };
-    CpuBackend::new(&model.spec, model.weights().expect("weights"), config)
+    device.open(model, &config).expect("it opens")
 }
 
 fn tokens() -> Vec<u32> {
@@ -67,14 +66,14 @@ fn a_tiny_model_agrees_with_the_same_graph_in_f64(#[case] recipe: Recipe) {
     let model = model(&tiny);
     let tokens = tokens();
     let want = tiny.logits(&tokens);
-    for isa in Isa::available() {
+    for device in device::variants(2) {
         for (activations, bound) in [(ActivationMode::F32, 2e-5), (ActivationMode::Fast, 0.05)] {
-            let mut backend = backend(&model, activations, isa, 2);
+            let mut backend = backend(&model, device.as_ref(), activations);
             let mut batch = Batch::default();
             batch.push(&tokens, 0, vec![3, 1, 6], Logits::All);
-            let got = forward(&mut backend, model.spec.layers, &batch);
+            let got = forward(backend.as_mut(), model.spec.layers, &batch);
             let error = error(got, &want);
-            assert!(error < bound, "{} {activations:?}: {error}", isa.name());
+            assert!(error < bound, "{} {activations:?}: {error}", device.name());
         }
     }
 }
@@ -89,13 +88,14 @@ fn chunks_and_batches_change_no_bit(#[case] activations: ActivationMode) {
     }));
     let layers = model.spec.layers;
     let tokens = tokens();
-    for isa in Isa::available() {
-        let mut whole_backend = backend(&model, activations, isa, 1);
+    let more_threads = device::variants(3);
+    for (device, with_more) in device::variants(1).iter().zip(&more_threads) {
+        let mut whole_backend = backend(&model, device.as_ref(), activations);
         let mut batch = Batch::default();
         batch.push(&tokens, 0, vec![0, 1, 2], Logits::Last);
-        let whole = forward(&mut whole_backend, layers, &batch).to_vec();
+        let whole = forward(whole_backend.as_mut(), layers, &batch).to_vec();
         // Two copies of the sequence in other blocks, one in chunks of 5 and one in chunks of 9, in the same steps.
-        let mut chunked = backend(&model, activations, isa, 3);
+        let mut chunked = backend(&model, with_more.as_ref(), activations);
         let mut ends = [0usize; 2];
         let mut last = [Vec::new(), Vec::new()];
         while ends.iter().any(|end| *end < tokens.len()) {
@@ -114,12 +114,12 @@ fn chunks_and_batches_change_no_bit(#[case] activations: ActivationMode) {
                     order.push(copy);
                 }
             }
-            let logits = forward(&mut chunked, layers, &batch);
+            let logits = forward(chunked.as_mut(), layers, &batch);
             for (copy, row) in order.into_iter().zip(logits.chunks(VOCABULARY)) {
                 last[copy] = row.to_vec();
             }
         }
-        assert_eq!(last[0], whole, "{}", isa.name());
-        assert_eq!(last[1], whole, "{}", isa.name());
+        assert_eq!(last[0], whole, "{}", device.name());
+        assert_eq!(last[1], whole, "{}", device.name());
     }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 use tiny::{FEED_FORWARD, Recipe, Tiny};
-use weir_engine::backend::cpu::ActivationMode;
+use weir_engine::backend::ActivationMode;
+use weir_engine::device::{self, Device};
 use weir_engine::engine::{
     Engine, EngineConfig, Event, GenerateRequest, RequestGuard, SubmitError,
 };
@@ -16,8 +17,10 @@ use weir_engine::model::{Model, ModelError};
 use weir_engine::quant::TensorType;
 use weir_engine::sample::{SamplingParams, greedy};
 
+/// Threads of a processor.
+const THREADS: usize = 2;
+
 const CONFIG: EngineConfig = EngineConfig {
-    threads: 2,
     activations: ActivationMode::F32,
     context: None,
     kv_blocks: 16,
@@ -41,9 +44,9 @@ fn model(bytes: Vec<u8>) -> Result<Model, ModelError> {
     Model::from_file(GgufFile::from_bytes(bytes)?)
 }
 
-fn engine(config: EngineConfig) -> Engine {
+fn engine(device: &dyn Device, config: EngineConfig) -> Engine {
     let model = model(tiny().file()).expect("a valid model");
-    Engine::start(&model, config).expect("it starts").0
+    Engine::start(&model, device, config).expect("it starts").0
 }
 
 fn request(prompt: Vec<u32>, max_tokens: usize) -> GenerateRequest {
@@ -96,93 +99,111 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn requests_together_and_preempted_give_the_same_tokens_as_alone() {
-    let tiny = tiny();
-    let alone = engine(CONFIG);
-    // Four sequences that grow to five or six blocks each in twelve: some must lose theirs.
-    let together = engine(EngineConfig {
-        kv_blocks: 12,
-        ..CONFIG
-    });
-    let running: Vec<_> = (0..10)
-        .map(|index| submit(&together, request(prompt(index), 60)))
-        .collect();
-    for (index, (events, _guard)) in running.iter().enumerate() {
-        let (tokens, reason) = finish(events);
-        assert_eq!(reason, FinishReason::Length);
-        let (events, _alone_guard) = submit(&alone, request(prompt(index), 60));
-        assert_eq!(tokens, finish(&events).0, "request {index}");
-        let logits = tiny.logits(&prompt(index));
-        let last: Vec<f32> = logits[logits.len() - 1].iter().map(|x| *x as f32).collect();
-        assert_eq!(tokens[0], greedy(&last));
+    for device in &device::all(THREADS) {
+        let device = device.as_ref();
+        let tiny = tiny();
+        let alone = engine(device, CONFIG);
+        // Four sequences that grow to five or six blocks each in twelve: some must lose theirs.
+        let together = engine(
+            device,
+            EngineConfig {
+                kv_blocks: 12,
+                ..CONFIG
+            },
+        );
+        let running: Vec<_> = (0..10)
+            .map(|index| submit(&together, request(prompt(index), 60)))
+            .collect();
+        for (index, (events, _guard)) in running.iter().enumerate() {
+            let (tokens, reason) = finish(events);
+            assert_eq!(reason, FinishReason::Length);
+            let (events, _alone_guard) = submit(&alone, request(prompt(index), 60));
+            assert_eq!(tokens, finish(&events).0, "request {index}");
+            let logits = tiny.logits(&prompt(index));
+            let last: Vec<f32> = logits[logits.len() - 1].iter().map(|x| *x as f32).collect();
+            assert_eq!(tokens[0], greedy(&last));
+        }
+        let metrics = together.metrics();
+        assert!(metrics.preemptions.load(Relaxed) > 0);
+        assert_eq!(metrics.generated_tokens.load(Relaxed), 600);
+        wait_until("blocks are free", || {
+            metrics.kv_blocks_used.load(Relaxed) == 0
+        });
+        assert_eq!(together.in_flight(), 0);
     }
-    let metrics = together.metrics();
-    assert!(metrics.preemptions.load(Relaxed) > 0);
-    assert_eq!(metrics.generated_tokens.load(Relaxed), 600);
-    wait_until("blocks are free", || {
-        metrics.kv_blocks_used.load(Relaxed) == 0
-    });
-    assert_eq!(together.in_flight(), 0);
 }
 
 #[test]
 fn a_dropped_guard_cancels_its_request() {
-    let engine = engine(CONFIG);
-    let (events, guard) = submit(&engine, request(vec![1, 2, 3], 250));
-    assert!(matches!(events.recv(), Ok(Event::Started { .. })));
-    drop(guard);
-    assert_eq!(finish(&events).1, FinishReason::Cancelled);
-    assert_eq!(engine.metrics().finished_count(FinishReason::Cancelled), 1);
-    wait_until("it is gone", || engine.in_flight() == 0);
+    for device in &device::all(THREADS) {
+        let device = device.as_ref();
+        let engine = engine(device, CONFIG);
+        let (events, guard) = submit(&engine, request(vec![1, 2, 3], 250));
+        assert!(matches!(events.recv(), Ok(Event::Started { .. })));
+        drop(guard);
+        assert_eq!(finish(&events).1, FinishReason::Cancelled);
+        assert_eq!(engine.metrics().finished_count(FinishReason::Cancelled), 1);
+        wait_until("it is gone", || engine.in_flight() == 0);
+    }
 }
 
 #[test]
 fn an_end_token_ends_an_answer_but_not_too_early() {
-    let engine = engine(CONFIG);
-    let mut wanted = request(vec![4, 5], 200);
-    wanted.ignore_eos = false;
-    wanted.sampling.temperature = 2.0;
-    wanted.min_tokens = 30;
-    for seed in 0..20 {
-        wanted.sampling.seed = seed;
-        let (events, _guard) = submit(&engine, wanted.clone());
-        let (tokens, reason) = finish(&events);
-        assert!(tokens.len() >= 30);
-        let ended = tokens.last() == Some(&257);
-        assert_eq!(ended, reason == FinishReason::Stop);
-        assert!(!tokens[..tokens.len() - 1].contains(&257));
+    for device in &device::all(THREADS) {
+        let device = device.as_ref();
+        let engine = engine(device, CONFIG);
+        let mut wanted = request(vec![4, 5], 200);
+        wanted.ignore_eos = false;
+        wanted.sampling.temperature = 2.0;
+        wanted.min_tokens = 30;
+        for seed in 0..20 {
+            wanted.sampling.seed = seed;
+            let (events, _guard) = submit(&engine, wanted.clone());
+            let (tokens, reason) = finish(&events);
+            assert!(tokens.len() >= 30);
+            let ended = tokens.last() == Some(&257);
+            assert_eq!(ended, reason == FinishReason::Stop);
+            assert!(!tokens[..tokens.len() - 1].contains(&257));
+        }
     }
 }
 
 #[test]
 fn what_does_not_fit_is_refused_when_it_is_submitted() {
-    let engine = engine(EngineConfig {
-        max_running: 1,
-        max_waiting: 1,
-        ..CONFIG
-    });
-    assert_eq!(engine.context(), 256);
-    let refused = |request| engine.submit(request, Box::new(|_| true)).err();
-    assert_eq!(refused(request(vec![], 1)), Some(SubmitError::EmptyPrompt));
-    assert_eq!(
-        refused(request(vec![1, 900], 1)),
-        Some(SubmitError::UnknownToken(900))
-    );
-    let long = SubmitError::ContextLength {
-        prompt: 200,
-        requested: 57,
-        context: 256,
-    };
-    assert_eq!(refused(request(vec![1; 200], 57)), Some(long));
-    let (first, _first_guard) = submit(&engine, request(vec![1], 200));
-    let (second, _second_guard) = submit(&engine, request(vec![1], 200));
-    assert_eq!(
-        refused(request(vec![1], 1)),
-        Some(SubmitError::QueueFull(1))
-    );
-    engine.drain();
-    assert_eq!(refused(request(vec![1], 1)), Some(SubmitError::Draining));
-    assert_eq!(finish(&first).0.len(), 200);
-    assert_eq!(finish(&second).0.len(), 200);
+    for device in &device::all(THREADS) {
+        let device = device.as_ref();
+        let engine = engine(
+            device,
+            EngineConfig {
+                max_running: 1,
+                max_waiting: 1,
+                ..CONFIG
+            },
+        );
+        assert_eq!(engine.context(), 256);
+        let refused = |request| engine.submit(request, Box::new(|_| true)).err();
+        assert_eq!(refused(request(vec![], 1)), Some(SubmitError::EmptyPrompt));
+        assert_eq!(
+            refused(request(vec![1, 900], 1)),
+            Some(SubmitError::UnknownToken(900))
+        );
+        let long = SubmitError::ContextLength {
+            prompt: 200,
+            requested: 57,
+            context: 256,
+        };
+        assert_eq!(refused(request(vec![1; 200], 57)), Some(long));
+        let (first, _first_guard) = submit(&engine, request(vec![1], 200));
+        let (second, _second_guard) = submit(&engine, request(vec![1], 200));
+        assert_eq!(
+            refused(request(vec![1], 1)),
+            Some(SubmitError::QueueFull(1))
+        );
+        engine.drain();
+        assert_eq!(refused(request(vec![1], 1)), Some(SubmitError::Draining));
+        assert_eq!(finish(&first).0.len(), 200);
+        assert_eq!(finish(&second).0.len(), 200);
+    }
 }
 
 /// The file with the first occurrence of some bytes replaced by as many others.
@@ -198,20 +219,23 @@ fn changed(from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[test]
 fn models_that_cannot_be_run_say_why() {
-    let reason = |bytes: Vec<u8>| {
-        let error = match model(bytes) {
-            Ok(model) => Engine::start(&model, CONFIG).err(),
-            Err(error) => Some(error),
+    for device in &device::all(THREADS) {
+        let device = device.as_ref();
+        let reason = |bytes: Vec<u8>| {
+            let error = match model(bytes) {
+                Ok(model) => Engine::start(&model, device, CONFIG).err(),
+                Err(error) => Some(error),
+            };
+            error.expect("refused").to_string()
         };
-        error.expect("refused").to_string()
-    };
-    let unknown = reason(changed(b"llama", b"mamba"));
-    assert!(unknown.contains("architecture mamba"), "{unknown}");
-    let splitting = reason(changed(b"gpt-2", b"jais2"));
-    assert!(splitting.contains("pre-tokenizer jais2"), "{splitting}");
-    let missing = reason(changed(b"blk.1.ffn_up.weight", b"blk.1.ffn_xx.weight"));
-    assert!(missing.contains("ffn_xx"), "{missing}");
-    let size = (FEED_FORWARD as u32).to_le_bytes();
-    let shape = reason(changed(&size, &(FEED_FORWARD as u32 + 32).to_le_bytes()));
-    assert!(shape.contains("expected"), "{shape}");
+        let unknown = reason(changed(b"llama", b"mamba"));
+        assert!(unknown.contains("architecture mamba"), "{unknown}");
+        let splitting = reason(changed(b"gpt-2", b"jais2"));
+        assert!(splitting.contains("pre-tokenizer jais2"), "{splitting}");
+        let missing = reason(changed(b"blk.1.ffn_up.weight", b"blk.1.ffn_xx.weight"));
+        assert!(missing.contains("ffn_xx"), "{missing}");
+        let size = (FEED_FORWARD as u32).to_le_bytes();
+        let shape = reason(changed(&size, &(FEED_FORWARD as u32 + 32).to_le_bytes()));
+        assert!(shape.contains("expected"), "{shape}");
+    }
 }

@@ -4,13 +4,16 @@ mod common;
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use weir_engine::backend::cpu::{ActivationMode, CpuBackend, CpuConfig, Isa};
-use weir_engine::backend::{Batch, Logits};
+use weir_engine::backend::{ActivationMode, BackendConfig, Batch, Logits};
 use weir_engine::chat::Message;
+use weir_engine::device::{self, Device};
 use weir_engine::graph::forward;
 use weir_engine::kv::blocks_for;
 use weir_engine::model::Model;
 use weir_engine::sample::{greedy, logprobs};
+
+/// Threads of a processor.
+const THREADS: usize = 2;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,17 +35,6 @@ fn cases() -> Vec<Case> {
 
 fn model() -> Model {
     Model::open(&common::model_path()).expect("the test model opens")
-}
-
-fn backend(model: &Model, activations: ActivationMode) -> CpuBackend {
-    let config = CpuConfig {
-        threads: 2,
-        activations,
-        max_rows: 128,
-        kv_blocks: 8,
-        isa: Isa::detect(),
-    };
-    CpuBackend::new(&model.spec, model.weights().expect("weights"), config)
 }
 
 #[test]
@@ -103,8 +95,19 @@ impl Agreement {
 }
 
 /// Feeds each prompt with its reference answer, at once or token by token, and compares every position.
-fn teacher_forced(model: &Model, activations: ActivationMode, at_once: bool) -> Agreement {
-    let mut backend = backend(model, activations);
+fn teacher_forced(
+    model: &Model,
+    device: &dyn Device,
+    activations: ActivationMode,
+    at_once: bool,
+) -> Agreement {
+    let config = BackendConfig {
+        activations,
+        token_budget: 128,
+        max_running: 1,
+        kv_blocks: 8,
+    };
+    let mut backend = device.open(model, &config).expect("it opens");
     let (layers, vocabulary) = (model.spec.layers, model.spec.vocabulary);
     let mut agreement = Agreement::default();
     for case in cases() {
@@ -116,7 +119,7 @@ fn teacher_forced(model: &Model, activations: ActivationMode, at_once: bool) -> 
         if at_once {
             let mut batch = Batch::default();
             batch.push(&tokens, 0, blocks, Logits::All);
-            let logits = forward(&mut backend, layers, &batch);
+            let logits = forward(backend.as_mut(), layers, &batch);
             let rows = logits.chunks_exact(vocabulary).skip(prompt.len() - 1);
             for (index, row) in rows.enumerate() {
                 agreement.compare(&case, index, row);
@@ -131,7 +134,7 @@ fn teacher_forced(model: &Model, activations: ActivationMode, at_once: bool) -> 
             let mut batch = Batch::default();
             batch.push(run, position, blocks.clone(), Logits::Last);
             position += run.len();
-            let logits = forward(&mut backend, layers, &batch);
+            let logits = forward(backend.as_mut(), layers, &batch);
             agreement.compare(&case, index, logits);
         }
     }
@@ -141,28 +144,35 @@ fn teacher_forced(model: &Model, activations: ActivationMode, at_once: bool) -> 
 #[test]
 fn exact_arithmetic_agrees_with_the_reference_everywhere() {
     // At once only: the server's acceptance test decodes the same positions one by one.
-    let agreement = teacher_forced(&model(), ActivationMode::F32, true);
-    println!(
-        "f32: {:.4} same, mean difference {:.6}, worst gap {}",
-        agreement.share(),
-        agreement.mean_difference(),
-        agreement.worst_gap
-    );
-    assert!(agreement.worst_gap < 0.001);
-    assert!(agreement.mean_difference() < 0.001);
+    let model = model();
+    for device in device::all(THREADS) {
+        let agreement = teacher_forced(&model, device.as_ref(), ActivationMode::F32, true);
+        println!(
+            "{}, f32: {:.4} same, mean difference {:.6}, worst gap {}",
+            device.name(),
+            agreement.share(),
+            agreement.mean_difference(),
+            agreement.worst_gap
+        );
+        assert!(agreement.worst_gap < 0.001);
+        assert!(agreement.mean_difference() < 0.001);
+    }
 }
 
 #[test]
 fn fast_arithmetic_agrees_as_well_as_eight_bits_can() {
     let model = model();
-    for at_once in [true, false] {
-        let agreement = teacher_forced(&model, ActivationMode::Fast, at_once);
-        println!(
-            "fast, at once {at_once}: {:.4} same, mean difference {:.4}",
-            agreement.share(),
-            agreement.mean_difference()
-        );
-        assert!(agreement.share() >= 0.965, "{}", agreement.share());
-        assert!(agreement.mean_difference() <= 0.105);
+    for device in device::all(THREADS) {
+        for at_once in [true, false] {
+            let agreement = teacher_forced(&model, device.as_ref(), ActivationMode::Fast, at_once);
+            println!(
+                "{}, fast, at once {at_once}: {:.4} same, mean difference {:.4}",
+                device.name(),
+                agreement.share(),
+                agreement.mean_difference()
+            );
+            assert!(agreement.share() >= 0.965, "{}", agreement.share());
+            assert!(agreement.mean_difference() <= 0.105);
+        }
     }
 }

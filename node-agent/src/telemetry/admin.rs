@@ -11,8 +11,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_identity::{CertificateSource, HandshakeCounters};
 
+use super::latest::Latest;
 use super::metrics::Metrics;
-use super::sampler::{Latest, Sampler};
+use super::sampler::Sampler;
 
 /// What the admin port shows.
 #[derive(Clone)]

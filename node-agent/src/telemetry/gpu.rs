@@ -10,9 +10,10 @@ use nvml_wrapper::{Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 use weir_crds::node::Measurement;
 
 use super::cuda::{self, CudaDevice};
-use super::measurement::{self, Reason, Unmeasured};
+use super::measurement;
 use super::pci;
 use super::source::{DeviceValues, Reading, Source};
+use super::unmeasured::{Reason, Unmeasured};
 
 /// A driver that comes later, as drivers installed by an operator do, is found after this time.
 const RETRY: Duration = Duration::from_secs(60);

@@ -7,8 +7,8 @@ use prometheus::{
 };
 use weir_identity::{CertificateSource, HandshakeCounters};
 
+use super::latest::Latest;
 use super::measurement;
-use super::sampler::Latest;
 use super::sanitize::DropReason;
 
 /// Counters that parts of the agent raise, and gauges that are set when they are read.

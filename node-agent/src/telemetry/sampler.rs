@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::latest::Latest;
 use super::metrics::Metrics;
 use super::sanitize::{DropReason, Sample, Sanitizer};
 use super::source::{Reading, Source};
@@ -21,17 +22,6 @@ struct Shared {
     deadline: Duration,
     latest: RwLock<Option<Arc<Sample>>>,
     stop: AtomicBool,
-}
-
-/// What is known of the node now.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Latest {
-    /// The first sample is not there yet, and not overdue either.
-    Starting,
-    /// A sample taken within the deadline.
-    Fresh(Arc<Sample>),
-    /// No sample within the deadline: nothing is known but what the last one showed the node to have.
-    Stuck(Option<Arc<Sample>>),
 }
 
 impl Sampler {
@@ -156,8 +146,8 @@ fn merge(whole: &mut Reading, part: Reading) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::measurement::Unmeasured;
     use crate::telemetry::source::CpuValues;
+    use crate::telemetry::unmeasured::Unmeasured;
     use std::sync::mpsc;
 
     /// Gives one reading per message and hangs in between.

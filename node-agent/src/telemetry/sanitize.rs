@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::measurement::{Reason, Unmeasured};
 use super::source::{CpuValues, DeviceValues, Reading};
+use super::unmeasured::{Reason, Unmeasured};
 
 /// Above what any device has, below the garbage that drivers are known to give (2^47).
 const MAX_DEVICE_MEMORY: u64 = 16 << 40;

@@ -19,9 +19,10 @@ use weir_proto::{
     AgentReport, AgentRequest, CpuReading, DeviceReading, EngineEndpoint, EngineReading,
 };
 
+use super::latest::Latest;
 use super::measurement;
 use super::metrics::Metrics;
-use super::sampler::{Latest, Sampler};
+use super::sampler::Sampler;
 use super::sanitize::Sample;
 use super::scrape::{Scraper, unreachable_engine};
 

@@ -1,6 +1,6 @@
 //! What a source of readings is, and the values it may read.
 
-use super::measurement::Unmeasured;
+use super::unmeasured::Unmeasured;
 
 /// Where values come from. Reading blocks; the sampler calls it on a thread of its own.
 pub trait Source: Send {

@@ -10,8 +10,8 @@ use weir_crds::GPUNodeStatus;
 use weir_crds::node::MeasurementState::{self, Absent, Lost, Measured, NotMeasurable};
 use weir_crds::node::{Device, Measurement};
 use weir_node_agent::telemetry::gpu::GpuSource;
+use weir_node_agent::telemetry::latest::Latest;
 use weir_node_agent::telemetry::node_object::Publication;
-use weir_node_agent::telemetry::sampler::Latest;
 use weir_node_agent::telemetry::source::{Reading, Source};
 use weir_proto::{AgentReport, MeasurementState as Wire};
 

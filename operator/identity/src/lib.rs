@@ -3,12 +3,10 @@
 //! * [`Identity`] is the name of a component, a SPIFFE URI.
 //! * [`CertificateAuthority`] signs; [`review`] decides what a `CertificateSigningRequest` may be signed for.
 //! * [`request`] obtains a certificate from the cluster, [`CertificateSource`] keeps one fresh.
-//! * [`EngineRoot`], [`PlaneKey`] and [`EngineLock`] let gateways, and nobody else, use an engine.
 //! * [`server_config`], [`client_config`], [`serve_tonic`] and [`connect`] put mutual TLS under gRPC.
 #![forbid(unsafe_code)]
 
 mod authority;
-mod engine_key;
 mod identity;
 mod leaf;
 mod request;
@@ -18,9 +16,6 @@ mod tls;
 mod transport;
 
 pub use authority::{CertificateAuthority, IssueError, MAX_LEAF_LIFETIME};
-pub use engine_key::{
-    Audience, CLOCK_LEEWAY, EngineLock, EngineRoot, KeyError, PlaneKey, Refused, RootPublic,
-};
 pub use identity::{Identity, IdentityKind, ParseIdentityError, TRUST_DOMAIN, dns_name};
 pub use leaf::{Leaf, LeafError};
 pub use request::{RequestError, RequestOptions, request};

@@ -18,7 +18,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use weir_crds::workload::LocalTarget;
 use weir_crds::{GPUTier, InferenceWorkload, ModelProfile, names};
-use weir_identity::RootPublic;
+use weir_engine_key::RootPublic;
 
 use super::labels;
 

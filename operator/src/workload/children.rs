@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_crds::names;
 use weir_crds::placement::Placement;
-use weir_identity::RootPublic;
+use weir_engine_key::RootPublic;
 
 use super::apply::{self, ChildProblem, ChildProblems, ProblemReason};
 use super::build::{self, BuildError, Wanted};

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use weir_crds::names;
-use weir_identity::PlaneKey;
+use weir_engine_key::PlaneKey;
 use weir_operator::engine_key::{EngineKeyError, load_or_create};
 
 use super::server;

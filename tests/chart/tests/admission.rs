@@ -68,7 +68,7 @@ fn deployment() -> Value {
     });
     let model = ModelProfile::new("m", serde_json::from_value(model).expect("a model"));
     let engine = Engine {
-        image: "ghcr.io/weir/node-agent:0.1.0".to_owned(),
+        image: "ghcr.io/weir/engine:0.1.0".to_owned(),
         pull_policy: "IfNotPresent".to_owned(),
         isolated_for: Some("weir-system".to_owned()),
     };
@@ -126,9 +126,10 @@ fn what_belongs_to_no_workload_is_neither_written_nor_taken_over_nor_deleted() {
 }
 
 #[rstest]
-#[case::another_image("/containers/0/image", json!("docker.io/miner:1"), "node agent's image")]
-#[case::another_registry("/containers/0/image", json!("evil/weir/node-agent:1"), "node agent's image")]
-#[case::a_sidecar("/containers/1", json!({"name": "x", "image": "ghcr.io/weir/node-agent:1"}), "one container")]
+#[case::another_image("/containers/0/image", json!("docker.io/miner:1"), "engine's image")]
+#[case::the_agents_image("/containers/0/image", json!("ghcr.io/weir/node-agent:1"), "engine's image")]
+#[case::another_registry("/containers/0/image", json!("evil/weir/engine:1"), "engine's image")]
+#[case::a_sidecar("/containers/1", json!({"name": "x", "image": "ghcr.io/weir/engine:1"}), "one container")]
 #[case::an_init_container("/initContainers", json!([{"name": "x"}]), "one container")]
 #[case::a_command("/containers/0/command", json!(["sh"]), "no command")]
 #[case::a_secret_as_variable("/containers/0/env", json!([{"name": "k", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]), "variables from elsewhere")]

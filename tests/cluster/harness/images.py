@@ -39,12 +39,13 @@ class Image:
         return self.name.rsplit("/", 1)[1]
 
 
-# Static binaries need nothing else in their image. The node agent loads CUDA and NVML at run time, so it brings glibc.
+# Static binaries need nothing else in their image. What loads CUDA or NVML at run time brings glibc.
 IMAGES = (
     Image("weir/operator", "weir-operator", "weir-operator", "operator"),
     Image("weir/gateway-cloud", "weir-gateway", "weir-gateway", "gatewayCloud"),
     Image("weir/gateway-local", "weir-gateway", "weir-gateway", "gatewayLocal", options=("--no-default-features",)),
     Image("weir/node-agent", "weir-node-agent", "weir-node-agent", "nodeAgent", static=False),
+    Image("weir/engine", "weir-engine-server", "weir-engine", "engine", static=False),
     Image("weir/fakes", "weir-tests", "weir-fakes"),
 )
 

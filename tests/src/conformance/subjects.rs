@@ -228,7 +228,7 @@ fn deployment() -> Value {
 }
 
 fn container(name: &str, cpu: &str, memory: &str) -> Value {
-    json!({"name": name, "image": "localhost/weir/node-agent:1", "args": ["engine", "serve"],
+    json!({"name": name, "image": "localhost/weir/engine:1", "args": ["engine", "serve"],
         "env": [{"name": "MODEL", "value": "/m"}, {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "ports": [{"name": "http", "containerPort": 8000}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8000}, "periodSeconds": 2},

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use std::sync::Arc;
 use weir_crds::names;
-use weir_identity::PlaneKey;
+use weir_engine_key::PlaneKey;
 
 /// Follows the Secret with this plane's keys, and no other. When it goes, the last keys stay in force: engines take them as
 /// long as their certificates say.

@@ -2,67 +2,42 @@
 #![allow(unsafe_code)]
 
 mod activations;
-mod attention;
+mod cache;
+pub(crate) mod device;
 mod isa;
+mod kernels;
 mod linear;
 mod pool;
 mod rope;
 mod shared;
-mod tile;
 
-pub use attention::KvPrecision;
-pub use isa::Isa;
-
-use crate::backend::{Backend, Batch};
+use crate::backend::{ActivationMode, Backend, Batch};
 use crate::gguf::TensorBytes;
-use crate::kv::BLOCK_TOKENS;
 use crate::quant::dequantize;
 use crate::spec::ModelSpec;
 use crate::weights::{LayerWeights, Weights};
 use activations::Activations;
-use attention::{HeadJob, LayerCache};
+use cache::{KvPrecision, LayerCache};
+use isa::Isa;
+use kernels::attention::HeadJob;
 use linear::{Linear, LinearGroup};
 use pool::ThreadPool;
 use rope::Rotations;
 use shared::Disjoint;
 
-/// How the input of a matrix product is represented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActivationMode {
-    /// f32 throughout, KV cache in f32: exact weights, careful sums.
-    F32,
-    /// 8 bits per block of 32, integer dot products, KV cache in half precision.
-    Fast,
-}
-
-impl ActivationMode {
-    /// What the KV cache stores.
-    pub fn kv_precision(self) -> KvPrecision {
-        match self {
-            Self::F32 => KvPrecision::F32,
-            Self::Fast => KvPrecision::F16,
-        }
-    }
-}
-
 /// Sizes of the backend.
 #[derive(Clone, Copy, Debug)]
-pub struct CpuConfig {
+struct CpuConfig {
     /// Threads, the caller's own among them.
-    pub threads: usize,
+    threads: usize,
     /// How activations are represented.
-    pub activations: ActivationMode,
+    activations: ActivationMode,
     /// Most rows of a batch.
-    pub max_rows: usize,
+    max_rows: usize,
     /// Blocks of the KV cache.
-    pub kv_blocks: usize,
+    kv_blocks: usize,
     /// Instructions to use.
-    pub isa: Isa,
-}
-
-/// Bytes of the KV cache that one block takes over all layers.
-pub fn kv_block_bytes(spec: &ModelSpec, precision: KvPrecision) -> usize {
-    2 * spec.layers * BLOCK_TOKENS * spec.kv_width() * precision.bytes()
+    isa: Isa,
 }
 
 struct Layer {
@@ -76,7 +51,7 @@ struct Layer {
 }
 
 /// A model on the CPU.
-pub struct CpuBackend {
+struct CpuBackend {
     spec: ModelSpec,
     config: CpuConfig,
     pool: ThreadPool,
@@ -99,7 +74,7 @@ pub struct CpuBackend {
 
 impl CpuBackend {
     /// Packs the weights and makes room for everything a step needs.
-    pub fn new(spec: &ModelSpec, weights: Weights, config: CpuConfig) -> Self {
+    fn new(spec: &ModelSpec, weights: Weights, config: CpuConfig) -> Self {
         let packed = config.activations == ActivationMode::Fast;
         let layers = weights
             .layers
@@ -128,16 +103,6 @@ impl CpuBackend {
             config,
         }
     }
-
-    /// What it runs on, for the log.
-    pub fn describe(&self) -> String {
-        format!(
-            "cpu, {}, {} threads, {:?} activations",
-            self.config.isa.name(),
-            self.pool.threads(),
-            self.config.activations
-        )
-    }
 }
 
 fn build_layer(spec: &ModelSpec, weights: LayerWeights, config: &CpuConfig) -> Layer {
@@ -158,7 +123,7 @@ fn build_layer(spec: &ModelSpec, weights: LayerWeights, config: &CpuConfig) -> L
         gate_up: group(vec![weights.gate, weights.up]),
         down: group(vec![weights.down]),
         cache: LayerCache::new(
-            config.activations.kv_precision(),
+            KvPrecision::of(config.activations),
             config.kv_blocks,
             spec.kv_heads,
             spec.head_width,
@@ -189,6 +154,15 @@ fn norm_rows(hidden: &[f32], scales: &[f32], epsilon: f32, rows: usize, out: &mu
 }
 
 impl Backend for CpuBackend {
+    fn describe(&self) -> String {
+        format!(
+            "cpu, {}, {} threads, {:?} activations",
+            self.config.isa.name(),
+            self.pool.threads(),
+            self.config.activations
+        )
+    }
+
     fn max_rows(&self) -> usize {
         self.config.max_rows
     }

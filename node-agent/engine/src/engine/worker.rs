@@ -1,6 +1,6 @@
 //! The engine's thread: takes commands between steps, runs steps, hands out tokens.
 
-use super::{Event, GenerateRequest, Sink};
+use super::request::{Event, GenerateRequest, Sink};
 use crate::backend::{Backend, Batch, Logits};
 use crate::graph;
 use crate::metrics::{FinishReason, Metrics};

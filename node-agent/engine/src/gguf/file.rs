@@ -1,7 +1,9 @@
 //! The mapped file.
 #![allow(unsafe_code)]
 
-use super::{GgufError, Header, Metadata, TensorInfo, parse};
+use super::error::GgufError;
+use super::parse::{Header, TensorInfo, parse};
+use super::value::Metadata;
 use std::fs::File;
 use std::ops::Deref;
 use std::path::Path;

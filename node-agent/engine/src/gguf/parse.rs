@@ -1,8 +1,8 @@
 //! The header of a file: metadata and the list of tensors.
 
 use super::cursor::Cursor;
-use super::value::{self, Metadata};
-use super::{GgufError, Value};
+use super::error::GgufError;
+use super::value::{self, Metadata, Value};
 use crate::quant::TensorType;
 use std::collections::BTreeMap;
 use std::ops::Range;

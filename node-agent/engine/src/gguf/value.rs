@@ -1,7 +1,7 @@
 //! Metadata values and typed access to them.
 
-use super::GgufError;
 use super::cursor::Cursor;
+use super::error::GgufError;
 use std::collections::BTreeMap;
 
 /// One metadata value.

@@ -1,6 +1,6 @@
 //! Formats with blocks of 32.
 
-use super::{AffineBlock, f16_at};
+use super::block::{AffineBlock, f16_at};
 
 #[inline(always)]
 pub(super) fn q4_0(bytes: &[u8], out: &mut [f32]) {

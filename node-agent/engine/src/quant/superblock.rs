@@ -1,6 +1,6 @@
 //! The `K` formats: blocks of 256 with quantized scales.
 
-use super::{AffineBlock, f16_at};
+use super::block::{AffineBlock, f16_at};
 
 /// Six-bit scale and minimum of sub-block `j`, packed over twelve bytes.
 #[inline(always)]

@@ -7,8 +7,8 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
 use crate::telemetry::cuda::CudaDevice;
-use crate::telemetry::measurement::{Reason, Unmeasured};
 use crate::telemetry::source::DeviceValues;
+use crate::telemetry::unmeasured::{Reason, Unmeasured};
 
 /// `current` of a GPU that is split into MIG slices.
 const MIG_ENABLED: u32 = 1;

@@ -8,9 +8,9 @@ use weir_crds::GPUNodeStatus;
 use weir_crds::node::{Cpu, Device, Measurement};
 use weir_crds::text;
 
-use super::WriteError;
+use super::writer::WriteError;
+use crate::telemetry::latest::Latest;
 use crate::telemetry::measurement;
-use crate::telemetry::sampler::Latest;
 use crate::telemetry::sanitize::Sample;
 use crate::telemetry::source::DeviceValues;
 

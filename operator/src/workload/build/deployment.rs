@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use weir_crds::tier::Sharing;
 use weir_crds::workload::PodTemplate;
 use weir_crds::{names, quantity};
-use weir_identity::Audience;
+use weir_engine_key::Audience;
 
 use super::{ANNOTATION_TIER, BuildError, Plan, metadata, sealed};
 use crate::cli::Plane;

@@ -43,7 +43,7 @@ fn model() -> ModelProfile {
 
 fn engine() -> Engine {
     Engine {
-        image: "localhost/weir/node-agent:1".into(),
+        image: "localhost/weir/engine:1".into(),
         pull_policy: "IfNotPresent".into(),
         isolated_for: Some("weir-system".into()),
     }

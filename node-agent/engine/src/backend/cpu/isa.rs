@@ -4,6 +4,13 @@
 //! instructions allowed, and choose at run time.
 #![allow(unsafe_code)]
 
+use super::kernels::attention::{self, HeadJob};
+use super::kernels::output::Output;
+use super::kernels::quantize::{self, QuantizedRows};
+use super::kernels::raw::{self, RawRows};
+use super::kernels::tile::{self, Tiles};
+use std::ops::Range;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     Portable,
@@ -15,16 +22,16 @@ enum Level {
 
 /// A set of instructions that this CPU has; made by detection only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Isa(Level);
+pub(super) struct Isa(Level);
 
 impl Isa {
     /// The widest set that this CPU has.
-    pub fn detect() -> Self {
+    pub(super) fn detect() -> Self {
         Self::available()[0]
     }
 
     /// Every set that this CPU has, the widest first.
-    pub fn available() -> Vec<Self> {
+    pub(super) fn available() -> Vec<Self> {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
@@ -49,7 +56,7 @@ impl Isa {
     }
 
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self.0 {
             Level::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
@@ -61,13 +68,13 @@ impl Isa {
 
     /// Whether AVX2 with FMA and F16C was detected, and nothing wider.
     #[cfg(target_arch = "x86_64")]
-    pub(super) fn has_avx2(self) -> bool {
+    fn has_avx2(self) -> bool {
         self.0 == Level::Avx2
     }
 
     /// Whether AVX-512 with VNNI was detected.
     #[cfg(target_arch = "x86_64")]
-    pub(super) fn has_vnni(self) -> bool {
+    fn has_vnni(self) -> bool {
         self.0 == Level::Avx512
     }
 }
@@ -117,16 +124,34 @@ macro_rules! for_each_isa {
     };
 }
 
-use super::activations::{self, QuantizedRows};
-use super::attention::{self, HeadJob};
-use super::linear::{self, Output, RawRows};
-use super::tile::{self, Tiles};
-use std::ops::Range;
-
 for_each_isa! {
-    fn raw_rows(matrix: RawRows<'_>, rows: Range<usize>, input: &[f32], output: &Output<'_>) = linear::raw_rows;
+    fn raw_rows(matrix: RawRows<'_>, rows: Range<usize>, input: &[f32], output: &Output<'_>) = raw::raw_rows;
     fn tile_rows(tiles: Tiles<'_>, input: QuantizedRows<'_>, range: Range<usize>, output: &Output<'_>) = tile::tile_rows;
-    fn quantize_row(values: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [f32]) = activations::quantize_row;
+    fn quantize_row(values: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [f32]) = quantize::quantize_row;
     fn attend_f32(job: HeadJob<'_>, keys: &[f32], values: &[f32], out: &mut [f32]) = attention::attend_f32;
     fn attend_f16(job: HeadJob<'_>, keys: &[u16], values: &[u16], out: &mut [f32]) = attention::attend_f16;
+}
+
+impl Isa {
+    /// Products of some row tiles with every input row, by the best kernel for these instructions.
+    pub(super) fn multiply_tiles(
+        self,
+        tiles: Tiles<'_>,
+        input: QuantizedRows<'_>,
+        range: Range<usize>,
+        output: &Output<'_>,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `has_vnni` and `has_avx2` are true only after detecting the instructions.
+        unsafe {
+            match (self.has_vnni(), self.has_avx2(), tiles.bits()) {
+                (true, _, 4) => return tile::vnni::rows::<4>(tiles, input, range, output),
+                (true, _, _) => return tile::vnni::rows::<8>(tiles, input, range, output),
+                (_, true, 4) => return tile::avx2::rows::<4>(tiles, input, range, output),
+                (_, true, _) => return tile::avx2::rows::<8>(tiles, input, range, output),
+                _ => (),
+            }
+        }
+        self.tile_rows(tiles, input, range, output);
+    }
 }

@@ -1,53 +1,14 @@
 //! Matrix times rows: exact f32 over weights dequantized on the fly, or packed tiles with 8-bit activations.
-#![allow(unsafe_code)]
 
 use super::activations::Activations;
 use super::isa::Isa;
+use super::kernels::output::Output;
+use super::kernels::raw::RawRows;
+use super::kernels::tile::{TILE_ROWS, TiledMatrix};
 use super::pool::ThreadPool;
 use super::shared::Disjoint;
-use super::tile::{self, TILE_ROWS, TiledMatrix};
-use crate::quant::{TensorType, dequantize};
 use crate::weights::Matrix;
 use std::ops::Range;
-
-/// Where a linear operation's results go.
-pub(super) struct Output<'a> {
-    data: Disjoint<'a, f32>,
-    /// Distance of two rows of the output.
-    stride: usize,
-    /// Column of the matrix' row 0.
-    column: usize,
-    bias: Option<&'a [f32]>,
-    /// Whether results are added to what is there.
-    accumulate: bool,
-}
-
-impl Output<'_> {
-    /// Stores the results of matrix rows `first..` for one input row.
-    #[inline(always)]
-    pub(super) fn put(&self, first: usize, token: usize, results: &[f32]) {
-        // SAFETY: chunks own disjoint ranges of matrix rows (`run`), which are disjoint columns of the output here, and
-        // the slice is dropped before this function returns.
-        let slots = unsafe {
-            self.data
-                .slice(token * self.stride + self.column + first, results.len())
-        };
-        for (i, (slot, result)) in slots.iter_mut().zip(results).enumerate() {
-            let bias = self.bias.map_or(0.0, |bias| bias[first + i]);
-            let before = if self.accumulate { *slot } else { 0.0 };
-            *slot = before + (result + bias);
-        }
-    }
-}
-
-/// Rows of a matrix as they are in the file.
-#[derive(Clone, Copy)]
-pub(super) struct RawRows<'a> {
-    tensor_type: TensorType,
-    bytes: &'a [u8],
-    row_bytes: usize,
-    cols: usize,
-}
 
 enum Form {
     Raw,
@@ -97,7 +58,7 @@ impl Linear {
                 isa.raw_rows(raw, units.start * TILE_ROWS..end, input.values(), output);
             }
             Form::Tiled(tiled) => {
-                tile::multiply(isa, tiled.tiles(), input.quantized(), units, output);
+                isa.multiply_tiles(tiled.tiles(), input.quantized(), units, output);
             }
         }
     }
@@ -173,58 +134,11 @@ impl LinearGroup {
     }
 }
 
-/// Products of some rows with every input row, in f32.
-#[inline(always)]
-pub(super) fn raw_rows<const FMA: bool>(
-    matrix: RawRows<'_>,
-    rows: Range<usize>,
-    input: &[f32],
-    output: &Output<'_>,
-) {
-    let cols = matrix.cols;
-    let mut weights = vec![0f32; cols];
-    for row in rows {
-        let bytes = &matrix.bytes[row * matrix.row_bytes..(row + 1) * matrix.row_bytes];
-        dequantize(matrix.tensor_type, bytes, &mut weights);
-        for (token, x) in input.chunks_exact(cols).enumerate() {
-            output.put(row, token, &[dot::<FMA>(&weights, x)]);
-        }
-    }
-}
-
-/// Dot product over 64 running sums, which are added pairwise: the error grows with the logarithm of the length.
-#[inline(always)]
-pub(super) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
-    let (a_chunks, a_rest) = a.as_chunks::<64>();
-    let (b_chunks, b_rest) = b.as_chunks::<64>();
-    let mut sums = [0f32; 64];
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..64 {
-            sums[lane] = multiply_add::<FMA>(x[lane], y[lane], sums[lane]);
-        }
-    }
-    for (lane, (x, y)) in a_rest.iter().zip(b_rest).enumerate() {
-        sums[lane] = multiply_add::<FMA>(*x, *y, sums[lane]);
-    }
-    let mut width = 32;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
-        }
-        width /= 2;
-    }
-    sums[0]
-}
-
-#[inline(always)]
-pub(super) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::gguf::TensorBytes;
+    use crate::quant::{TensorType, dequantize};
 
     const ROWS: usize = 37;
     const COLS: usize = 512;
