@@ -164,13 +164,13 @@ mod tests {
         let began = Instant::now();
         tokio::join!(many, few);
         let took = began.elapsed().as_secs_f64();
-        assert!((95.0..=97.5).contains(&took), "{took}");
+        assert!((93.0..=95.5).contains(&took), "{took}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_write_that_is_given_up_costs_no_turn() {
         let budget = Budget::start(1, 1, Arc::new(Metrics::new()));
-        for _ in 0..4 {
+        for _ in 0..6 {
             budget.take("a").await;
         }
         let given_up = budget.take("a");

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Seconds of the first rate that may come at once.
-const BURST_SECONDS: f64 = 4.0;
+const BURST_SECONDS: f64 = 6.0;
+/// Share of a burst that is kept for writes that cannot wait.
+const RESERVE: f64 = 0.75;
 /// Writes a second that are never given up.
 const LEAST: f64 = 2.0;
 /// Writes a second that a second of good answers adds.
@@ -80,9 +82,9 @@ impl Rate {
         Ok(())
     }
 
-    /// Whether there are more tokens than what is kept for writes that cannot wait: half of a burst.
+    /// Whether there are more tokens than what is kept for writes that cannot wait.
     pub fn has_spare(&mut self, now: Instant) -> bool {
-        self.peek(now).is_ok() && self.tokens > self.burst / 2.0
+        self.peek(now).is_ok() && self.tokens > self.burst * RESERVE
     }
 
     /// Learns from an answer; only while writes wait does a good one say that more would pass.
@@ -124,13 +126,29 @@ mod tests {
         let begun = Instant::now();
         let mut rate = Rate::new(50, 50, begun);
         let mut now = begun;
-        for _ in 0..300 {
+        for _ in 0..400 {
             while let Err(later) = rate.take(now) {
                 now = later;
             }
         }
         let took = (now - begun).as_secs_f64();
         assert!((1.9..=2.3).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_wait_leaves_most_of_a_burst_to_what_cannot() {
+        let now = Instant::now();
+        let mut rate = Rate::new(10, 10, now);
+        let mut spare = 0;
+        while rate.has_spare(now) {
+            rate.take(now).expect("has a token");
+            spare += 1;
+        }
+        let mut kept = 0;
+        while rate.take(now).is_ok() {
+            kept += 1;
+        }
+        assert_eq!((spare, kept), (15, 45));
     }
 
     #[tokio::test(start_paused = true)]
