@@ -10,7 +10,10 @@ use k8s_openapi::api::certificates::v1::{
 };
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, Config};
 use rcgen::{CertificateParams, KeyPair, SanType};
@@ -240,20 +243,29 @@ async fn the_operator_makes_children_of_workloads_only(world: &World) -> Result<
         dry_run: true,
         ..PostParams::default()
     };
-    let labels = json!({"app": "e2e-stranger"});
-    let deployment = |owners: Value| {
-        serde_json::from_value(json!({
-            "metadata": {"name": "e2e-stranger", "ownerReferences": owners},
-            "spec": {"selector": {"matchLabels": labels}, "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "x", "image": "docker.io/library/busybox"}]}}},
-        }))
+    // An engine in all but its owner.
+    let admin: Api<Deployment> = Api::namespaced(world.stack.client.clone(), DEMO_NAMESPACE);
+    let engines = admin.list(&ListParams::default()).await?.items;
+    let mut unowned = engines.into_iter().next().context("no engine is there")?;
+    unowned.metadata = ObjectMeta {
+        name: Some("e2e-stranger".to_owned()),
+        labels: unowned.metadata.labels,
+        annotations: unowned.metadata.annotations,
+        ..ObjectMeta::default()
     };
-    let unowned = deployments.create(&dry, &deployment(json!([]))?).await;
+    unowned.status = None;
+    let unowned = deployments.create(&dry, &unowned).await;
     let what = "the operator makes a Deployment of its own";
     refused(what, unowned, "belongs to an InferenceWorkload")?;
     let owner = json!([{"apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkload", "name": "x", "uid": "x"}]);
-    let other_pods = deployments.create(&dry, &deployment(owner)?).await;
+    let labels = json!({"app": "e2e-stranger"});
+    let other_pods = serde_json::from_value(json!({
+        "metadata": {"name": "e2e-stranger", "ownerReferences": owner},
+        "spec": {"selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "x", "image": "docker.io/library/busybox"}]}}},
+    }))?;
+    let other_pods = deployments.create(&dry, &other_pods).await;
     refused("the operator starts other pods", other_pods, "engine")?;
     let policy = serde_json::from_value(
         json!({"metadata": {"name": "e2e-stranger"}, "spec": {"podSelector": {}}}),
