@@ -413,7 +413,7 @@ fn request(name: &str, uris: &[String]) -> Result<CertificateSigningRequest> {
     let pem = parameters.serialize_request(&KeyPair::generate()?)?.pem()?;
     let usages = ["digital signature", "client auth", "server auth"];
     Ok(CertificateSigningRequest {
-        metadata: kube::api::ObjectMeta {
+        metadata: ObjectMeta {
             name: Some(name.to_owned()),
             ..Default::default()
         },
