@@ -33,7 +33,7 @@ pub fn nodes(nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Vec<NodeFacts> {
                     .status
                     .as_ref()
                     .and_then(|status| status.allocatable.as_ref())
-                    .map(|allocatable| amounts(allocatable).map(owned).collect())
+                    .map(|allocatable| sum(amounts(allocatable)))
                     .unwrap_or_default(),
                 requested: requested.remove(name.as_str()).unwrap_or_default(),
                 name,
@@ -69,35 +69,33 @@ fn is_usable(node: &Node) -> bool {
 
 /// Adds what a pod requests, as the scheduler counts it: containers and restartable init containers together, or the
 /// largest of the other init containers, and the overhead.
-fn add_requests(sum: &mut Amounts, pod: &Pod) {
+fn add_requests(requested: &mut Amounts, pod: &Pod) {
     let Some(spec) = &pod.spec else {
         return;
     };
     let init = || spec.init_containers.iter().flatten();
     let is_plain = init().next().is_none() && spec.overhead.is_none();
     if is_plain {
-        spec.containers.iter().for_each(|it| add(sum, requests(it)));
+        add(requested, spec.containers.iter().flat_map(requests));
         return;
     }
-    let mut total = Amounts::new();
+    let restarts = |it: &&Container| it.restart_policy.as_deref() == Some("Always");
+    let together = spec.containers.iter().chain(init().filter(restarts));
+    let mut total = sum(together.flat_map(requests));
     let mut largest_init = Amounts::new();
-    let restartable = init().filter(|it| it.restart_policy.as_deref() == Some("Always"));
-    for container in spec.containers.iter().chain(restartable) {
-        add(&mut total, requests(container));
-    }
-    for container in init().filter(|it| it.restart_policy.as_deref() != Some("Always")) {
+    for container in init().filter(|it| !restarts(it)) {
         for (resource, amount) in requests(container) {
             let largest = largest_init.entry(resource.to_owned()).or_default();
             *largest = amount.max(*largest);
         }
     }
     for (resource, amount) in largest_init {
-        let sum = total.entry(resource).or_default();
-        *sum = amount.max(*sum);
+        let total = total.entry(resource).or_default();
+        *total = amount.max(*total);
     }
     add(&mut total, spec.overhead.iter().flat_map(amounts));
     add(
-        sum,
+        requested,
         total
             .iter()
             .map(|(resource, amount)| (resource.as_str(), *amount)),
@@ -117,8 +115,10 @@ fn amounts(quantities: &BTreeMap<String, Quantity>) -> impl Iterator<Item = (&st
     })
 }
 
-fn owned((resource, amount): (&str, u64)) -> (String, u64) {
-    (resource.to_owned(), amount)
+fn sum<'a>(more: impl Iterator<Item = (&'a str, u64)>) -> Amounts {
+    let mut sum = Amounts::new();
+    add(&mut sum, more);
+    sum
 }
 
 fn add<'a>(sum: &mut Amounts, more: impl Iterator<Item = (&'a str, u64)>) {
