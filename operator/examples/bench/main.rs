@@ -154,9 +154,7 @@ async fn until(options: &Options, what: &str, mut holds: impl FnMut() -> bool) -
 
 /// Mutating requests of an actor since history was cleared, the Lease's apart.
 fn writes(api: &SimApi, actor: &str) -> usize {
-    let history = api.history();
-    let of_actor = history.iter().filter(|it| it.request.actor == actor);
-    of_actor.filter(|it| it.request.is_mutating()).count()
+    by_kind(api, actor).values().sum()
 }
 
 /// The same by verb, resource and subresource.

@@ -145,7 +145,8 @@ fn number_turns(reconciler: Arc<Reconciler>) -> impl Stream<Item = Key> + Send {
     })
 }
 
-/// The workloads that a change of the cluster concerns. Of many that one change concerns, those go first that it can move.
+/// The workloads that a change of the cluster concerns. Those that a price can move go before those whose costs it changes;
+/// any other change may open or close a target of each.
 fn due(stores: &Stores, trigger: &Trigger) -> Vec<Due> {
     match trigger {
         Trigger::Missed | Trigger::Listed(_) => by_importance(&stores.workloads.state()),
@@ -164,12 +165,16 @@ fn due(stores: &Stores, trigger: &Trigger) -> Vec<Due> {
                 .map(|workload| Key::of(workload.as_ref()).into())
                 .into_iter()
                 .collect(),
-            None => by_importance(&users(stores, change)),
+            None if change.kind == Kind::PriceBook => by_importance(&users(stores, change)),
+            None => users(stores, change)
+                .iter()
+                .map(|workload| Key::of(workload.as_ref()).into())
+                .collect(),
         },
     }
 }
 
-/// Those that may move or were not decided about before the others, of which numbers alone can change.
+/// Those that may move or were not decided about before the others, of which a price changes numbers alone.
 fn by_importance(workloads: &[Arc<InferenceWorkload>]) -> Vec<Due> {
     let due = |workload: &Arc<InferenceWorkload>| {
         let key = Key::of(workload.as_ref());
@@ -182,20 +187,19 @@ fn by_importance(workloads: &[Arc<InferenceWorkload>]) -> Vec<Due> {
     workloads.iter().map(due).collect()
 }
 
-/// Whether the last decision left something to decide, or there is none of this spec.
+/// Whether a price may move a workload: its last decision left a choice, or there is none of this spec.
 fn may_move(workload: &InferenceWorkload) -> bool {
-    let Some(status) = &workload.status else {
+    let status = workload.status.as_ref();
+    let settled = status.filter(|status| {
+        let placement = status.placement.as_ref();
+        placement.is_some_and(|placement| placement.phase == Phase::Steady)
+            && status.observed_generation == workload.metadata.generation
+    });
+    let Some(decision) = settled.and_then(|status| status.decision.as_ref()) else {
         return true;
     };
-    let Some(decision) = &status.decision else {
-        return true;
-    };
-    let feasible = decision.candidates.iter().filter(|it| it.feasible);
-    let is_steady = status
-        .placement
-        .as_ref()
-        .is_some_and(|placement| placement.phase == Phase::Steady);
-    !is_steady || feasible.count() > 1 || status.observed_generation != workload.metadata.generation
+    let candidates = decision.candidates.iter();
+    candidates.filter(|it| it.rejected_by.is_empty()).count() > 1
 }
 
 /// The workloads that name the changed object.
@@ -293,5 +297,53 @@ fn concerned(stores: &Stores, change: &TelemetryChange) -> Vec<Key> {
         ),
         TelemetryChange::Provider(_) | TelemetryChange::Node(_) => Vec::new(),
         TelemetryChange::Missed => keys(stores.workloads.state()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn decided(phase: &str, candidates: Value) -> Value {
+        json!({
+            "observedGeneration": 1,
+            "placement": {"target": "a", "location": "Local", "since": "2026-01-01T00:00:00Z", "weights": [],
+                "decisionId": "d", "step": 1, "stepSince": "2026-01-01T00:00:00Z", "generation": 1, "phase": phase},
+            "decision": {"id": "d", "trigger": "Initial", "outcome": "Keep", "reason": "LowerCost", "message": "m",
+                "time": "2026-01-01T00:00:00Z", "inputs": {}, "candidates": candidates},
+        })
+    }
+
+    fn candidates(rejected: bool) -> Value {
+        let why = json!([{"gate": "Capability", "reason": "CapabilityMissing", "message": "m"}]);
+        let other = if rejected { why } else { json!([]) };
+        json!([
+            {"name": "a", "location": "Local", "feasible": true},
+            {"name": "b", "location": "External", "feasible": !rejected, "rejectedBy": other},
+        ])
+    }
+
+    #[rstest]
+    #[case::new(Value::Null, 1, true)]
+    #[case::a_choice(decided("Steady", candidates(false)), 1, true)]
+    #[case::no_choice(decided("Steady", candidates(true)), 1, false)]
+    #[case::on_its_way(decided("Draining", candidates(true)), 1, true)]
+    #[case::edited(decided("Steady", candidates(true)), 2, true)]
+    fn a_price_may_move_what_has_a_choice_or_is_not_settled(
+        #[case] status: Value,
+        #[case] generation: i64,
+        #[case] may: bool,
+    ) {
+        let workload = json!({
+            "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkload",
+            "metadata": {"name": "w", "namespace": "team", "generation": generation},
+            "spec": {"dataPolicy": {"egress": "Allowed"}, "targets": []},
+            "status": status,
+        });
+        let workload = serde_json::from_value(workload).expect("a workload");
+        assert_eq!(may_move(&workload), may);
     }
 }
