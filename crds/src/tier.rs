@@ -73,6 +73,27 @@ pub struct GPUTierSpec {
     /// Devices that an autoscaler brings once pods ask for them. Without it a tier whose nodes were taken away has no room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisionable: Option<ProvisionableDevices>,
+    /// What the podTemplate of a workload may add to pods of this tier that reaches beyond its namespace. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_pod_template: Option<AllowedPodTemplate>,
+}
+
+/// What a workload's podTemplate may add to pods of a tier that reaches beyond its namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedPodTemplate {
+    /// Keys of annotations; one that ends in * stands for all keys that begin so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 317)))]
+    pub annotations: Vec<String>,
+    /// Names of PriorityClasses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub priority_class_names: Vec<String>,
+    /// Tolerations beside the tier's own; what tolerates no more than one of these is allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
 }
 
 /// Devices that an autoscaler brings once pods ask for them.

@@ -369,7 +369,7 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations that are added to the pods.
+    /// Annotations that are added to the pods, of those that allowedPodTemplate of the target's tiers allows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,
@@ -377,7 +377,7 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that the pods tolerate beside the tier's.
+    /// Taints that the pods tolerate beside the tier's, of those that allowedPodTemplate of the target's tiers allows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
@@ -387,7 +387,7 @@ pub struct PodTemplate {
     /// Resources of the engine's container; the tier's own resource is added to them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// PriorityClass of the pods, by its name.
+    /// PriorityClass of the pods, by its name, of those that allowedPodTemplate of the target's tiers allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,

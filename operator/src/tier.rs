@@ -338,6 +338,7 @@ mod tests {
                 power: None,
             },
             provisionable: None,
+            allowed_pod_template: None,
         }
     }
 

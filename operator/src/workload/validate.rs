@@ -1,6 +1,7 @@
 //! From what was read to what can be decided by: every quantity parsed, every reference resolved. Pure; what is wrong
 //! becomes a problem with a reason, never a panic.
 
+mod pod_template;
 mod policy;
 mod rules;
 mod substitutes;
@@ -101,6 +102,18 @@ pub enum SpecError {
         /// The tier that does not have it.
         tier: String,
     },
+    /// Something that reaches beyond the namespace, and that the target's tier does not allow.
+    #[error(
+        "{field}: tier {tier} does not allow it; take it out, or have it added to spec.allowedPodTemplate.{list} of the GPUTier"
+    )]
+    NotAllowed {
+        /// Path of the field.
+        field: String,
+        /// The tier that does not allow it.
+        tier: String,
+        /// The list of the tier that would.
+        list: &'static str,
+    },
     /// A maintenance window that cannot be read.
     #[error("operations.maintenanceWindow: {0}")]
     Window(#[from] WindowError),
@@ -133,8 +146,7 @@ fn unit_error(field: &str) -> impl Fn(UnitError) -> SpecError + '_ {
 pub fn validate(facts: &Facts) -> Result<Validated, SpecError> {
     let spec = &facts.workload.spec;
     let rules = rules::rules(spec)?;
-    rules::check_resources(spec)?;
-    rules::check_devices(spec, &facts.tiers)?;
+    pod_template::check(spec, &facts.tiers)?;
     let mut unresolved = Vec::new();
     let mut pending = Vec::new();
     let policy = policy::policy(facts, &mut unresolved);

@@ -1,18 +1,15 @@
 //! What specs are read as, field by field.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
+use weir_crds::InferencePlacementPolicySpec;
 use weir_crds::price_book::PriceEntry;
 use weir_crds::workload::InferenceWorkloadSpec;
-use weir_crds::{GPUTier, InferencePlacementPolicySpec};
 use weir_placement::{
     LocalCostBasis, MicroUsd, MicroUsdPerMillionTokens, MoveBudget, Percent, PlacementPolicy,
     PriceBookRef, PriceState, Seconds, Substitution, SwitchingRule, Tokens, WindowState,
 };
 
 use super::policy::read_policy;
-use super::rules::check_devices;
 use super::targets::read_price;
 use super::{SpecError, capability, maintenance_window, mode};
 
@@ -25,31 +22,6 @@ fn spec(change: impl Fn(&mut Value)) -> InferenceWorkloadSpec {
 fn policy(spec: Value) -> PlacementPolicy {
     let spec: InferencePlacementPolicySpec = serde_json::from_value(spec).expect("a spec");
     read_policy(&spec).expect("a policy")
-}
-
-#[test]
-fn a_pod_template_takes_no_devices_of_another_tier() {
-    let tier = |resource: &str| {
-        let tier = json!({"apiVersion": "inference.weir.dev/v1alpha1", "kind": "GPUTier", "metadata": {"name": "t"},
-            "spec": {"nodeSelector": {"a": "b"}, "resource": {"name": resource, "count": "1"}, "sharing": "CPU",
-                "memory": "1Gi", "cost": {"rented": {"usdPerHour": "1"}}}});
-        let tier: GPUTier = serde_json::from_value(tier).expect("a tier");
-        [("t".to_owned(), Arc::new(tier))].into()
-    };
-    let asks = |resource: &str| {
-        let template = json!({"resources": {"limits": {resource: "3", "memory": "1Gi"}}});
-        let local = json!({"modelRef": {"name": "m"}, "tiers": ["t"], "podTemplate": template});
-        spec(|spec| spec["targets"] = json!([{"name": "here", "local": local}]))
-    };
-    let checked = |asked, of_tier| check_devices(&asks(asked), &tier(of_tier));
-    assert_eq!(checked("nvidia.com/gpu", "nvidia.com/gpu"), Ok(()));
-    assert_eq!(checked("cpu", "nvidia.com/gpu"), Ok(()));
-    let refused = checked("nvidia.com/gpu", "cpu").expect_err("another tier's");
-    assert_eq!(
-        refused.to_string(),
-        "targets[here].local.podTemplate.resources.limits[nvidia.com/gpu]: tier t has no nvidia.com/gpu; take the \
-         entry out, or name a tier whose resource it is"
-    );
 }
 
 #[test]
