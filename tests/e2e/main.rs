@@ -2,6 +2,7 @@
 //!
 //! All but `schema` take turns on clusters with Weir on them; each leaves its cluster as it found it.
 
+mod band;
 mod children;
 mod crash;
 mod demo;
