@@ -4,7 +4,7 @@ mod facts;
 pub mod models;
 mod providers;
 mod snapshot;
-mod tiers;
+pub mod tiers;
 
 use tokio_util::sync::CancellationToken;
 

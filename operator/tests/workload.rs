@@ -1,5 +1,7 @@
 //! Workloads on a simulated API server: placed, moved, failing, interrupted at every write, and quiet in between.
 
+#[path = "workload/accelerators.rs"]
+mod accelerators;
 #[path = "workload/arrivals.rs"]
 mod arrivals;
 #[path = "workload/borders.rs"]

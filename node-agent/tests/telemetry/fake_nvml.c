@@ -3,6 +3,7 @@
  *
  *   whole      two GPUs, 37 % and 82 % busy
  *   mig        the first GPU is split into two slices: utilization is not supported, power and temperature of slices neither
+ *   sliced     the first GPU as in mig, and no second one
  *   mismatch   the kernel's driver is of another version
  *   unloaded   no driver in the kernel
  *   denied     the pod may not ask
@@ -43,6 +44,8 @@ static int mode_is(const char *wanted) {
   mode[strcspn(mode, "\n")] = 0;
   return strcmp(mode, wanted) == 0;
 }
+
+static int is_split(const struct fake_device *device) { return device->gpu == 0 && (mode_is("mig") || mode_is("sliced")); }
 
 /* What every call answers before it looks at its arguments. */
 static int state(void) {
@@ -96,7 +99,7 @@ int nvmlSystemGetCudaDriverVersion_v2(int *version) {
 int nvmlDeviceGetCount_v2(unsigned *count) {
   int answer = state();
   if (answer) return answer;
-  *count = mode_is("empty") ? 0 : mode_is("gone") ? 1 : 2;
+  *count = mode_is("empty") ? 0 : mode_is("gone") || mode_is("sliced") ? 1 : 2;
   return SUCCESS;
 }
 
@@ -125,7 +128,7 @@ int nvmlDeviceGetMigMode(struct fake_device *device, unsigned *current, unsigned
   int answer = of_device(device);
   if (answer) return answer;
   if (device->slice) return INVALID_ARGUMENT;
-  *current = *pending = device->gpu == 0 && mode_is("mig");
+  *current = *pending = is_split(device);
   return SUCCESS;
 }
 
@@ -140,7 +143,7 @@ int nvmlDeviceGetMigDeviceHandleByIndex(struct fake_device *device, unsigned ind
   int answer = of_device(device);
   if (answer) return answer;
   if (device->slice || index >= 7) return INVALID_ARGUMENT;
-  if (device->gpu != 0 || !mode_is("mig")) return NOT_SUPPORTED;
+  if (!is_split(device)) return NOT_SUPPORTED;
   /* Slots are not filled from the first on. */
   if (index != 1 && index != 4) return NOT_FOUND;
   *slice = &slices[index == 4];
@@ -152,7 +155,7 @@ struct utilization { unsigned gpu, memory; };
 int nvmlDeviceGetUtilizationRates(struct fake_device *device, struct utilization *rates) {
   int answer = of_device(device);
   if (answer) return answer;
-  if (device->gpu == 0 && mode_is("mig")) return NOT_SUPPORTED;
+  if (is_split(device)) return NOT_SUPPORTED;
   rates->gpu = device->busy;
   rates->memory = 10;
   return SUCCESS;

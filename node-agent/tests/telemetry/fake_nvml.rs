@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use weir_node_agent::telemetry::gpu::GpuSource;
 
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/telemetry/fake_nvml.c");
+const SOURCE: &str = include_str!("fake_nvml.c");
 
 /// A library whose state the test sets.
 pub struct FakeNvml {
@@ -22,14 +22,16 @@ impl FakeNvml {
             folder: tempfile::tempdir().unwrap(),
         };
         fake.set(mode);
+        let source = fake.folder.path().join("fake_nvml.c");
+        fs::write(&source, SOURCE).unwrap();
         let compiled = Command::new("cc")
             .args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o"])
             .arg(fake.library())
             .arg(format!("-DMODE_FILE=\"{}\"", fake.mode_file().display()))
-            .arg(SOURCE)
+            .arg(&source)
             .status()
             .expect("cc is on PATH");
-        assert!(compiled.success(), "{SOURCE} does not compile");
+        assert!(compiled.success(), "the fake does not compile");
         fake
     }
 

@@ -17,7 +17,7 @@ use crate::model::{self, throughput::Measurement};
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
 use crate::stores::{self, Kind, Owner, Stores, Trigger};
-use crate::telemetry::{Heard, Processor};
+use crate::telemetry::Processor;
 use crate::workload::build::ANNOTATION_TIER;
 
 /// Engines report their benchmark some time after their pods are there.
@@ -144,10 +144,9 @@ impl Controller {
                 Some(Sharing::CPU) => Processor::Cpu,
                 _ => Processor::Gpu,
             };
-            match self.context.telemetry.heard(node, processor) {
-                Some(Heard::Percent(load)) => load <= f64::from(BUSY_PERCENT),
-                _ => true,
-            }
+            let heard = self.context.telemetry.heard(node, processor);
+            let load = heard.and_then(|heard| heard.percent());
+            load.is_none_or(|load| load <= f64::from(BUSY_PERCENT))
         };
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         if first.len() > MOST_MEASUREMENTS {

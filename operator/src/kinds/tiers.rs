@@ -135,6 +135,7 @@ impl Controller {
         let gpu_nodes = &self.context.stores.gpu_nodes;
         let of_node = |node: &NodeFacts| match self.context.telemetry.heard(&node.name, processor) {
             Some(Heard::Percent(percent)) => NodeReading::Percent(percent),
+            Some(Heard::Partly(percent, why)) => NodeReading::Partly(percent, why),
             Some(Heard::NotMeasurable(why)) => NodeReading::NotMeasurable(why),
             Some(Heard::Failed(why)) => NodeReading::Failed(why),
             None => match Stores::get(gpu_nodes, None, &node.name) {

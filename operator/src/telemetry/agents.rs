@@ -33,10 +33,22 @@ pub enum Processor {
 pub enum Heard {
     /// How busy they are, in percent.
     Percent(f64),
+    /// How busy those of them are that can be read, in percent, and what is wrong with the others.
+    Partly(f64, String),
     /// It reports, and nothing of that, for this reason.
     NotMeasurable(String),
     /// They do not answer it, for this reason.
     Failed(String),
+}
+
+impl Heard {
+    /// In percent, as far as it is read.
+    pub fn percent(&self) -> Option<f64> {
+        match self {
+            Self::Percent(percent) | Self::Partly(percent, _) => Some(*percent),
+            Self::NotMeasurable(_) | Self::Failed(_) => None,
+        }
+    }
 }
 
 /// What an engine told its agent. What it did not tell is `None`.
@@ -184,7 +196,12 @@ impl Agents {
             return None;
         }
         if let Some(percent) = agent.percent(processor, now) {
-            return Some(Heard::Percent(percent));
+            let said = agent.accelerators.as_ref();
+            let wrong = said.filter(|said| processor == Processor::Gpu && !said.reason.is_empty());
+            return Some(match wrong {
+                Some(said) => Heard::Partly(percent, in_words(said)),
+                None => Heard::Percent(percent),
+            });
         }
         if agent.stuck {
             return None;

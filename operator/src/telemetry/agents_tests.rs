@@ -30,10 +30,8 @@ fn accept(agents: &mut Agents, report: AgentReport, now: Instant) -> (bool, Vec<
 }
 
 fn percent_of(agents: &Agents, processor: Processor, now: Instant) -> Option<u8> {
-    match agents.heard("n1", processor, now)? {
-        Heard::Percent(percent) => Some(percent.round() as u8),
-        Heard::NotMeasurable(_) | Heard::Failed(_) => None,
-    }
+    let percent = agents.heard("n1", processor, now)?.percent();
+    percent.map(|percent| percent.round() as u8)
 }
 
 fn cpu(agents: &Agents, now: Instant) -> Option<u8> {

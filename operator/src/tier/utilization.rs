@@ -14,6 +14,8 @@ const NOT_REPORTED: &str = "NoAgent";
 pub enum NodeReading {
     /// How busy they are, in percent.
     Percent(f64),
+    /// How busy those are that can be read, in percent, and what is wrong with the others.
+    Partly(f64, String),
     /// The node's agent reports and cannot read it, for this reason.
     NotMeasurable(String),
     /// They do not answer the agent, for this reason.
@@ -34,7 +36,7 @@ pub enum TierReading {
         /// What is wrong with the nodes that are not in it, if any is.
         missing: Option<String>,
     },
-    /// Agents report, and cannot read it: decisions go on, and no device counts as idle.
+    /// Agents report, and cannot read it, or get no answer: decisions go on, and no device counts as idle.
     NotMeasurable(String),
     /// It was heard of once, and is not now: cost moves nothing there and nothing away.
     Lost(String),
@@ -43,10 +45,12 @@ pub enum TierReading {
 }
 
 /// The reading of a tier from those of its usable nodes. A minority that is silent, or cannot be measured, is told and
-/// changes nothing.
+/// changes nothing. Accelerators that do not answer their agent are not measured: whether devices can be given out is what
+/// their node says of them.
 pub fn of_nodes<'a>(readings: impl IntoIterator<Item = (&'a str, NodeReading)>) -> TierReading {
     let (mut nodes, mut known, mut sum) = (0, 0, 0.0);
-    let (mut unmeasured, mut lost) = (Vec::new(), Vec::new());
+    let (mut partly, mut unmeasured) = (Vec::new(), Vec::new());
+    let (mut failed, mut lost) = (Vec::new(), Vec::new());
     for (node, reading) in readings {
         nodes += 1;
         match reading {
@@ -54,8 +58,13 @@ pub fn of_nodes<'a>(readings: impl IntoIterator<Item = (&'a str, NodeReading)>) 
                 known += 1;
                 sum += percent;
             }
+            NodeReading::Partly(percent, why) => {
+                known += 1;
+                sum += percent;
+                partly.push(format!("{node}: {why}"));
+            }
             NodeReading::NotMeasurable(why) => unmeasured.push(format!("{node}: {why}")),
-            NodeReading::Failed(why) => lost.push(format!("{node}: {why}")),
+            NodeReading::Failed(why) => failed.push(format!("{node}: {why}")),
             NodeReading::Silent => lost.push(format!("{node}: its agent is silent")),
             NodeReading::NeverHeard => {}
         }
@@ -65,14 +74,18 @@ pub fn of_nodes<'a>(readings: impl IntoIterator<Item = (&'a str, NodeReading)>) 
         Some(format!("{count} of {nodes} nodes, first {first}"))
     };
     if known * 2 > nodes {
-        let missing = first(&lost).or_else(|| first(&unmeasured));
+        let missing = first(&lost)
+            .or_else(|| first(&failed))
+            .or_else(|| first(&unmeasured))
+            .or_else(|| first(&partly));
         let percent = sum / f64::from(known);
         return TierReading::Known { percent, missing };
     }
     if !lost.is_empty() && lost.len() * 2 >= nodes as usize {
         return TierReading::Lost(first(&lost).unwrap_or_default());
     }
-    match first(&unmeasured).or_else(|| first(&lost)) {
+    let why = first(&failed).or_else(|| first(&unmeasured));
+    match why.or_else(|| first(&lost)) {
         Some(why) => TierReading::NotMeasurable(why),
         None if known > 0 => {
             TierReading::NotMeasurable(format!("{known} of {nodes} nodes are read"))
@@ -125,7 +138,7 @@ impl TierReading {
             } => (
                 ConditionStatus::True,
                 KNOWN,
-                format!("most nodes of the tier are measured; not measured: {missing}"),
+                format!("the tier is measured, but for this: {missing}"),
             ),
             Self::NotMeasurable(why) => (
                 ConditionStatus::False,
@@ -204,11 +217,25 @@ mod tests {
     }
 
     #[test]
-    fn silence_of_half_of_the_nodes_is_a_loss_and_no_word_ever_is_none() {
+    fn a_device_that_is_lost_beside_others_is_told() {
+        let partly = NodeReading::Partly(37.0, "DeviceLost: 1 of 2 devices".to_owned());
+        let missing = Some("1 of 1 nodes, first n: DeviceLost: 1 of 2 devices".to_owned());
+        let percent = 37.0;
+        assert_eq!(of(&[partly]), TierReading::Known { percent, missing });
+    }
+
+    #[test]
+    fn silence_of_half_of_the_nodes_is_a_loss_what_does_not_answer_its_agent_is_not_and_no_word_ever_is_none()
+     {
         let half = [NodeReading::Percent(40.0), NodeReading::Silent];
         assert!(matches!(of(&half), TierReading::Lost(_)));
         let failed = NodeReading::Failed("driver and library differ".to_owned());
-        assert!(matches!(of(&[failed]), TierReading::Lost(_)));
+        assert!(matches!(
+            of(&[failed.clone(), NodeReading::Silent]),
+            TierReading::Lost(_)
+        ));
+        let why = "1 of 1 nodes, first n: driver and library differ".to_owned();
+        assert_eq!(of(&[failed]), TierReading::NotMeasurable(why));
         assert_eq!(of(&[NodeReading::NeverHeard]), TierReading::NotReported);
         assert_eq!(of(&[]), TierReading::NotReported);
     }
