@@ -68,16 +68,28 @@ impl AuditMark {
 
     /// Mutating requests of Weir's components since then; renewals of the leader's Lease are not among them.
     pub fn writes(&self) -> Result<Vec<Write>> {
+        self.lines()?
+            .lines()
+            .filter_map(|line| write(line).transpose())
+            .collect()
+    }
+
+    /// What was written since then, but for a line that is being written at this moment and has no end yet.
+    pub fn lines(&self) -> Result<String> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.offset))?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // A line that is being written at this moment has no end yet.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole
-            .lines()
-            .filter_map(|line| write(line).transpose())
-            .collect()
+        text.truncate(text.rfind('\n').unwrap_or(0));
+        Ok(text)
+    }
+
+    /// The log's beginning.
+    pub fn first(stack: &Stack) -> Self {
+        Self {
+            path: stack.cluster.facts.audit_log.clone(),
+            offset: 0,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod outage;
 mod policies;
 mod prices;
 mod recreate;
+mod rights;
 mod rollback;
 mod schema;
 mod upgrade;

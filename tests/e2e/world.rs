@@ -53,7 +53,7 @@ pub fn scenario(name: &str, work: impl AsyncFnOnce(&World) -> Result<()>) {
             .as_ref()
             .map_err(|error| anyhow!("the cluster did not start: {error}"))?;
         match tokio::time::timeout(LIMIT, work(world)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => crate::rights::note(&world.stack),
             Ok(Err(error)) => Err(error.context(world.stack.cluster.evidence())),
             Err(_) => {
                 Err(anyhow!("not done after {LIMIT:?}").context(world.stack.cluster.evidence()))

@@ -5,6 +5,7 @@
 //! address, so that what is refused here is refused everywhere.
 #![forbid(unsafe_code)]
 
+pub mod rights;
 mod selector;
 
 use std::collections::BTreeMap;
