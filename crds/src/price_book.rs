@@ -43,7 +43,7 @@ pub struct InferencePriceBookSpec {
     /// Age of the last successful read after which prices are stale and decisions hold. Default: 7d.
     #[serde(default = "a_week")]
     #[schemars(length(min = 1, max = DURATION_LENGTH))]
-    #[x_kube(validation = is_duration())]
+    #[x_kube(validation = is_duration(), validation = is_a_second())]
     pub stale_after: String,
     /// When a changed price is held back instead of believed.
     #[serde(default)]

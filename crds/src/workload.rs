@@ -529,7 +529,7 @@ pub struct Failover {
     /// How long a failing target is left out. Default: 30s.
     #[serde(default = "thirty_seconds")]
     #[schemars(length(min = 1, max = DURATION_LENGTH))]
-    #[x_kube(validation = is_duration())]
+    #[x_kube(validation = is_duration(), validation = is_a_second())]
     pub eject_for: String,
 }
 

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use weir_crds::price_book::PriceFormat;
@@ -191,6 +194,51 @@ async fn an_announced_price_is_used_from_its_moment_on() {
 }
 
 /// Sixteen mebibytes each that are meant to fill memory or time.
+#[tokio::test]
+async fn a_book_that_grows_stale_says_so_in_its_conditions_and_by_an_event() {
+    let api = server();
+    let document = json!({"entries": [row("a", "1")]}).to_string();
+    let source =
+        json!({"configMapRef": {"name": "prices", "key": "prices.json", "format": "Weir"}});
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "prices", "namespace": "weir-system"}, "data": {"prices.json": document}});
+    let mut book = book("prices", source);
+    book["spec"]["staleAfter"] = "2s".into();
+    for object in [map, book, provider("prices", &["a"])] {
+        api.seed(&object).expect("seeds");
+    }
+    let stop = operate(&api).await;
+    let fresh = || {
+        let conditions = status(&api, "prices")["conditions"].clone();
+        let mut conditions = conditions
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+            .into_iter();
+        conditions
+            .find(|it| it["type"] == "PriceFresh")
+            .unwrap_or_default()
+    };
+    eventually("fresh", || async { fresh()["status"] == "True" }).await;
+    let events = || {
+        let events = api.objects("events.events.k8s.io", "");
+        let stale = |event: &Value| event["reason"] == "PriceStale" && event["type"] == "Warning";
+        events.into_iter().filter(stale).collect::<Vec<_>>()
+    };
+    assert_eq!(events(), Vec::<Value>::new());
+    let maps: Api<ConfigMap> = Api::namespaced(api.client("user"), "weir-system");
+    let deleted = maps.delete("prices", &DeleteParams::default()).await;
+    deleted.expect("is deleted");
+    eventually("stale", || async { fresh()["status"] == "False" }).await;
+    eventually("told", || async { events().len() == 1 }).await;
+    let (said, told) = (fresh(), events());
+    assert_eq!(told[0]["note"], said["message"]);
+    assert_eq!(told[0]["regarding"]["name"], "prices");
+    // Prices stay what they were.
+    assert_eq!(believed(&api, "a"), Some("1".into()));
+    stop.cancel();
+}
+
 fn bombs() -> Vec<(&'static str, PriceFormat, String)> {
     const SIZE: usize = 16 << 20;
     let filled = |head: &str, part: &dyn Fn(usize) -> String, tail: &str| {
