@@ -16,6 +16,7 @@ pub mod policy;
 pub mod price_book;
 pub mod provider;
 pub mod quantity;
+pub mod resource;
 mod status_schema;
 mod substitute;
 pub mod text;

@@ -1,5 +1,9 @@
 //! `ModelProfile`: a model that can be served in the cluster.
 
+mod source;
+
+pub use source::{ClaimPath, SourceError};
+
 use crate::provider::QualityScore;
 use crate::quantity::{MEMORY_LENGTH, SHA256, is_memory};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

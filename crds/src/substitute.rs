@@ -1,6 +1,5 @@
 //! Substitutes: targets that are derived from one of a spec by putting another model in its place.
 
-use crate::model::ModelProfileSpec;
 use crate::names;
 use crate::workload::{InferenceWorkloadSpec, Target};
 
@@ -38,14 +37,6 @@ impl Target {
     }
 }
 
-impl ModelProfileSpec {
-    /// The claim that the weights are on; `None` for a source of another scheme.
-    pub fn claim(&self) -> Option<&str> {
-        let (claim, _) = self.source.strip_prefix("pvc://")?.split_once('/')?;
-        Some(claim)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,17 +66,5 @@ mod tests {
         for name in ["there", "there@large", "here@", "here@%41"] {
             assert_eq!(spec.target(name), None, "{name}");
         }
-    }
-
-    #[test]
-    fn the_claim_of_a_profile_is_read_from_its_source() {
-        let claim = |source: &str| {
-            let spec = json!({"source": source, "sha256": "0".repeat(64), "contextTokens": 1, "memory": "1Mi"});
-            let spec: ModelProfileSpec = serde_json::from_value(spec).expect("a spec");
-            spec.claim().map(str::to_owned)
-        };
-        assert_eq!(claim("pvc://models/a/b.gguf").as_deref(), Some("models"));
-        assert_eq!(claim("hf://models/a"), None);
-        assert_eq!(claim("pvc://models"), None);
     }
 }

@@ -10,40 +10,6 @@ use weir_crds::quantity;
 
 use throughput::Measurement;
 
-/// A claim and a path in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimPath {
-    /// Name of the PersistentVolumeClaim in the workload's namespace.
-    pub claim: String,
-    /// Path of the file in the volume, without a slash at its start.
-    pub path: String,
-}
-
-/// Why a source cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("source {0:?} is not pvc://CLAIM/PATH")]
-pub struct SourceError(pub String);
-
-/// Reads `pvc://CLAIM/PATH`.
-///
-/// # Errors
-/// For every other scheme, and for paths that leave the volume.
-pub fn claim_path(source: &str) -> Result<ClaimPath, SourceError> {
-    let fail = || SourceError(source.to_owned());
-    let (claim, path) = source
-        .strip_prefix("pvc://")
-        .and_then(|rest| rest.split_once('/'))
-        .ok_or_else(fail)?;
-    let leaves = path.split('/').any(|part| part.is_empty() || part == "..");
-    if claim.is_empty() || leaves {
-        return Err(fail());
-    }
-    Ok(ClaimPath {
-        claim: claim.to_owned(),
-        path: path.to_owned(),
-    })
-}
-
 /// The next status of a profile, from what its engines measured.
 pub fn status(
     spec: &ModelProfileSpec,
@@ -52,7 +18,8 @@ pub fn status(
     workloads: usize,
     (generation, now): (i64, Timestamp),
 ) -> ModelProfileStatus {
-    let problem = claim_path(&spec.source)
+    let problem = spec
+        .location()
         .map_err(|error| error.to_string())
         .and_then(|_| quantity::memory(&spec.memory).map_err(|error| error.to_string()))
         .err();
@@ -89,30 +56,5 @@ pub fn status(
         held,
         workloads: i32::try_from(workloads).ok(),
         conditions: conditions.0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[test]
-    fn a_claim_and_a_path_are_read() {
-        let read = claim_path("pvc://models/a/b.gguf").expect("readable");
-        assert_eq!(
-            (read.claim.as_str(), read.path.as_str()),
-            ("models", "a/b.gguf")
-        );
-    }
-
-    #[rstest]
-    #[case("hf://org/model")]
-    #[case("pvc://models")]
-    #[case("pvc:///a")]
-    #[case("pvc://models/../etc/passwd")]
-    #[case("pvc://models/a//b")]
-    fn other_sources_are_refused(#[case] source: &str) {
-        assert!(claim_path(source).is_err());
     }
 }

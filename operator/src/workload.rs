@@ -20,7 +20,6 @@ mod memory;
 pub mod moves;
 mod numbers;
 pub mod observe;
-pub mod resource;
 pub mod rivals;
 pub mod status;
 pub mod validate;

@@ -65,8 +65,9 @@ pub fn devices_taken<'a>(
     Takings::of_decision(workload, decision).devices()
 }
 
-fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
+/// A moment to the second, as status keeps it.
+pub fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 #[derive(Clone, Copy)]

@@ -25,7 +25,7 @@ mod split;
 mod units;
 mod window;
 
-pub use decide::{Changed, PriceKey, decide, decide_changed, devices_taken};
+pub use decide::{Changed, PriceKey, decide, decide_changed, devices_taken, whole_seconds};
 pub use gates::may_stand_in;
 pub use hours::{HOURS_KEPT, Hour, HourHistory, HourSums, LEAST_KNOWN_HOURS};
 pub use jiff::Timestamp;

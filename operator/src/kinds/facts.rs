@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
-use weir_crds::quantity::milli_count;
+use weir_crds::resource::thousandths;
 
 use crate::tier::NodeFacts;
 
@@ -108,11 +108,15 @@ fn requests(container: &Container) -> impl Iterator<Item = (&str, u64)> {
     requests.into_iter().flat_map(amounts)
 }
 
-/// Amounts in thousandths. Memory and the like, which no tier counts, are left out.
+/// What no tier counts, and every pod has.
+const NOT_COUNTED: [&str; 2] = ["memory", "ephemeral-storage"];
+
+/// Amounts in thousandths.
 fn amounts(quantities: &BTreeMap<String, Quantity>) -> impl Iterator<Item = (&str, u64)> {
-    quantities.iter().filter_map(|(resource, quantity)| {
-        Some((resource.as_str(), milli_count(&quantity.0).ok()?))
-    })
+    let counted = quantities
+        .iter()
+        .filter(|(resource, _)| !NOT_COUNTED.contains(&resource.as_str()));
+    counted.filter_map(|(resource, quantity)| Some((resource.as_str(), thousandths(&quantity.0)?)))
 }
 
 fn sum<'a>(more: impl Iterator<Item = (&'a str, u64)>) -> Amounts {

@@ -16,6 +16,7 @@ use kube::Resource;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use weir_crds::model::SourceError;
 use weir_crds::workload::LocalTarget;
 use weir_crds::{GPUTier, InferenceWorkload, ModelProfile, names};
 use weir_engine_key::RootPublic;
@@ -79,8 +80,8 @@ pub struct Children {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
     /// The model is not on a claim.
-    #[error("source {0:?} is not pvc://CLAIM/PATH")]
-    Source(String),
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// An amount of memory is none.
     #[error("memory of {of}: {source}")]
     Memory {

@@ -17,6 +17,7 @@ use weir_crds::placement::{Location, Phase, Placement};
 
 use crate::clock::Witnessed;
 
+pub(super) use compose::whole_seconds;
 pub use going_back::{ABANDONED, ROLLED_BACK};
 pub use observed::{
     Acknowledgement, Failure, Observed, Rules, TargetObserved, TargetRules, Usable, Wish,

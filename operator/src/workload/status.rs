@@ -16,7 +16,7 @@ use super::apply::ChildProblems;
 use super::decide;
 use super::facts::Facts;
 use super::keys::Keys;
-use super::moves::Held;
+use super::moves::{Held, whole_seconds};
 use super::observe::Observation;
 use super::validate::{self, SpecError, Validated};
 
@@ -220,10 +220,6 @@ pub fn usage_base(status: Option<&Usage>, metered: &Usage) -> Usage {
         output_tokens: beyond(|usage| usage.output_tokens),
         local_share_percent: status.local_share_percent,
     }
-}
-
-fn whole_seconds(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 #[cfg(test)]

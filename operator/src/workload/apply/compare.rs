@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::workload::resource;
+use weir_crds::resource;
 
 /// Whether every field of `wanted` stands in `actual` with the same value. What the API server or a webhook added does not
 /// count, fields and items of lists of objects alike: writing anew would not take them away. What we wished for before and

@@ -13,14 +13,15 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use weir_crds::model::ClaimPath;
 use weir_crds::tier::Sharing;
 use weir_crds::workload::PodTemplate;
-use weir_crds::{names, quantity};
+use weir_crds::{names, quantity, resource};
 use weir_engine_key::Audience;
 
 use super::{ANNOTATION_TIER, BuildError, Plan, metadata, sealed};
 use crate::cli::Plane;
-use crate::workload::{labels, resource};
+use crate::workload::labels;
 
 /// Flag of an engine that demands a key: the public half of the root that certifies it.
 pub const FLAG_KEY_ROOT: &str = "--key-root";
@@ -113,7 +114,7 @@ fn template(plan: &Plan<'_>) -> Result<PodTemplateSpec, BuildError> {
 }
 
 fn pod(plan: &Plan<'_>, given: PodTemplate) -> Result<PodSpec, BuildError> {
-    let (claim, path) = source(&plan.model.spec.source)?;
+    let ClaimPath { claim, path } = plan.model.spec.location()?;
     let mut node_selector = given.node_selector.clone();
     node_selector.extend(plan.tier.spec.node_selector.clone());
     let mut tolerations: Vec<Toleration> = plan.tier.spec.tolerations.clone();
@@ -321,13 +322,4 @@ fn resources(plan: &Plan<'_>, given: &PodTemplate) -> Result<ResourceRequirement
         limits: (!limits.is_empty()).then_some(limits),
         claims: None,
     })
-}
-
-/// Claim and path of `pvc://CLAIM/PATH`.
-fn source(source: &str) -> Result<(&str, &str), BuildError> {
-    source
-        .strip_prefix("pvc://")
-        .and_then(|rest| rest.split_once('/'))
-        .filter(|(claim, path)| !claim.is_empty() && !path.is_empty())
-        .ok_or_else(|| BuildError::Source(source.to_owned()))
 }

@@ -180,7 +180,10 @@ fn a_source_that_is_no_claim_is_an_error(#[case] source: &str) {
         engine: &engine,
         locked_by: None,
     };
-    assert_eq!(build(&plan), Err(BuildError::Source(source.into())));
+    assert_eq!(
+        build(&plan),
+        Err(BuildError::Source(SourceError(source.into())))
+    );
 }
 
 /// The value after a flag in the engine's arguments.

@@ -171,8 +171,8 @@ fn same_routes(a: &[TargetWeight], b: &[TargetWeight]) -> bool {
 }
 
 /// A moment as status keeps it.
-pub(super) fn whole_seconds(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+pub(in crate::workload) fn whole_seconds(at: Timestamp) -> Time {
+    Time(weir_placement::whole_seconds(at))
 }
 
 /// A moment as status keeps it, never earlier than it was.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Toleration;
 use weir_crds::GPUTier;
+use weir_crds::resource;
 use weir_crds::tier::AllowedPodTemplate;
 use weir_crds::workload::{InferenceWorkloadSpec, PodTemplate, Resources};
 
 use super::SpecError;
-use crate::workload::resource;
 
 /// Checks the pod template of every local target against its tiers, of which those that are missing refuse nothing.
 pub(super) fn check(

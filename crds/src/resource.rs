@@ -1,4 +1,4 @@
-//! Kubernetes resource quantities, as far as comparing them needs.
+//! Kubernetes resource quantities, as its API server writes them: `apimachinery/pkg/api/resource`.
 
 /// Billionths of a resource quantity such as `250m`, `1.5`, `512Mi` or `1e3`; `None` for what is none.
 pub fn nanos(text: &str) -> Option<i128> {
@@ -21,6 +21,13 @@ pub fn nanos(text: &str) -> Option<i128> {
         None => decimal(mantissa, exponent(suffix)? + 9 - scale)?,
     };
     Some(if negative { -value } else { value })
+}
+
+/// Thousandths of a resource quantity, rounded up as Kubernetes counts them; `None` for what is none, or negative.
+pub fn thousandths(text: &str) -> Option<u64> {
+    const MILLION: i128 = 1_000_000;
+    let nanos = u64::try_from(nanos(text)?.checked_add(MILLION - 1)? / MILLION);
+    nanos.ok()
 }
 
 fn binary(suffix: &str) -> Option<u32> {
@@ -75,6 +82,18 @@ mod tests {
     fn the_same_amount_in_two_spellings_is_equal(#[case] a: &str, #[case] b: &str) {
         assert!(nanos(a).is_some());
         assert_eq!(nanos(a), nanos(b));
+    }
+
+    #[rstest]
+    #[case("2", Some(2_000))]
+    #[case("250m", Some(250))]
+    #[case("1k", Some(1_000_000))]
+    #[case("1500u", Some(2))]
+    #[case("0", Some(0))]
+    #[case("-1", None)]
+    #[case("two", None)]
+    fn thousandths_are_counted_up(#[case] text: &str, #[case] expected: Option<u64>) {
+        assert_eq!(thousandths(text), expected);
     }
 
     #[rstest]
