@@ -3,18 +3,17 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::{Value, json};
-use weir_crds::names;
+use kube::ResourceExt;
+use serde_json::json;
+use weir_crds::{InferenceWorkload, names};
+use weir_operator::stores::Stores;
 use weir_operator::telemetry::Telemetry;
 use weir_proto::{Acknowledgement, GatewayReport, Reachable};
-use weir_simapi::SimApi;
-
-use super::objects::WORKLOADS;
 
 const PLANES: [&str; 2] = ["local", "cloud"];
 
 /// Reports what is in force until it is aborted.
-pub async fn acknowledge(api: SimApi, telemetry: Telemetry) {
+pub async fn acknowledge(stores: Stores, telemetry: Telemetry) {
     let pods = PLANES.map(pod);
     telemetry.set_gateway_pods(&pods);
     for plane in PLANES {
@@ -22,10 +21,11 @@ pub async fn acknowledge(api: SimApi, telemetry: Telemetry) {
     }
     let (mut seq, mut seen) = (0, 0);
     loop {
-        let changed = |it: &Value| version(it) > seen && it["status"]["placement"].is_object();
-        let changed = api.objects_where(WORKLOADS, "", changed);
-        seen = changed.iter().map(version).max().unwrap_or(seen);
-        let rows: Vec<Acknowledgement> = changed.iter().filter_map(in_force).collect();
+        let changed = stores.workloads.state_filter(|it| version(it) > seen);
+        let last = changed.iter().map(|it| version(it)).max();
+        seen = last.unwrap_or(seen);
+        let rows = changed.iter().filter_map(|it| in_force(it));
+        let rows: Vec<Acknowledgement> = rows.collect();
         if !rows.is_empty() || seq == 0 {
             seq += 1;
             for plane in PLANES {
@@ -45,8 +45,8 @@ pub async fn acknowledge(api: SimApi, telemetry: Telemetry) {
     }
 }
 
-fn version(object: &Value) -> u64 {
-    let version = object["metadata"]["resourceVersion"].as_str();
+fn version(workload: &InferenceWorkload) -> u64 {
+    let version = workload.resource_version();
     version
         .and_then(|version| version.parse().ok())
         .unwrap_or(0)
@@ -61,22 +61,24 @@ fn pod(plane: &str) -> Pod {
     serde_json::from_value(pod).expect("a pod")
 }
 
-fn in_force(workload: &Value) -> Option<Acknowledgement> {
-    let placement = workload["status"].get("placement")?;
-    let targets = workload["spec"]["targets"].as_array()?;
-    let names = targets.iter().filter_map(|it| it["name"].as_str());
+fn in_force(workload: &InferenceWorkload) -> Option<Acknowledgement> {
+    let status = workload.status.as_ref()?;
+    let placement = status.placement.as_ref()?;
+    let targets = workload.spec.targets.iter();
+    let key = status.client_key.as_ref();
     Some(Acknowledgement {
-        uid: workload["metadata"]["uid"].as_str()?.to_owned(),
-        generation: placement["generation"].as_i64()?,
-        decision_id: placement["decisionId"].as_str()?.to_owned(),
-        step: placement["step"].as_i64()?,
+        uid: workload.metadata.uid.clone()?,
+        generation: placement.generation,
+        decision_id: placement.decision_id.clone(),
+        step: placement.step,
         removed: false,
         reachable: Some(Reachable {
-            targets: names.map(names::target_label).collect(),
+            targets: targets
+                .map(|target| names::target_label(&target.name))
+                .collect(),
         }),
-        key: workload["status"]["clientKey"]["sha256"]
-            .as_str()
-            .and_then(|digest| hex::decode(digest).ok())
+        key: key
+            .and_then(|key| hex::decode(&key.sha256).ok())
             .unwrap_or_default(),
     })
 }

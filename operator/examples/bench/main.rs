@@ -1,4 +1,5 @@
-//! How the operator fares with a large fleet, on the simulated API server in the same process: `make bench-operator`.
+//! How the operator fares with a large fleet, in a process of its own, on the simulated API server over HTTP on loopback:
+//! `make bench-operator`.
 //!
 //! Prints, with the name of the processor: the time to place a fleet, a restart until nothing is to do, a change of prices
 //! that moves a part of the fleet, a single spec, and the load of pods that come and go all the time.
@@ -6,30 +7,20 @@
 mod gateways;
 mod measure;
 mod objects;
+mod operator;
+mod server;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
-use weir_operator::ca::ClientKeyRoot;
-use weir_operator::cli::Settings;
-use weir_operator::client::{self, Budget};
-use weir_operator::clock::Clock;
-use weir_operator::context::Context;
-use weir_operator::controllers;
-use weir_operator::events::Events;
-use weir_operator::leader::Gate;
-use weir_operator::metrics::Metrics;
-use weir_operator::stores::Stores;
-use weir_operator::telemetry::Telemetry;
 use weir_simapi::{FakeDeploymentController, SimApi};
 
-use measure::{Load, processor, resident_mib};
+use measure::processor;
+use operator::Operator;
 
 /// What is measured.
 #[derive(Parser)]
@@ -55,88 +46,9 @@ struct Options {
     /// The longest that anything is waited for, in seconds.
     #[arg(long, default_value_t = 1_800)]
     patience: u64,
-}
-
-/// A leader with all of its controllers.
-struct Operator {
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
-    _watching: JoinSet<()>,
-    _gateways: JoinHandle<()>,
-}
-
-async fn start(api: &SimApi, actor: &str) -> Operator {
-    let metrics = Arc::new(Metrics::new());
-    let mut settings = Settings::defaults();
-    settings.namespace = "weir-system".into();
-    let budget = Budget::start(
-        settings.writes_per_second,
-        settings.most_writes_per_second,
-        Arc::clone(&metrics),
-    );
-    let gate = Gate::new();
-    gate.open_until(tokio::time::Instant::now() + Duration::from_secs(86_400));
-    let limits = (budget.clone(), settings.write_timeout());
-    let client = client::guarded(api.client(actor), gate, limits, Arc::clone(&metrics));
-    let (stores, watching) = Stores::start(&client, "weir-system", &metrics);
-    stores.wait_ready().await;
-    let telemetry = Telemetry::new(Arc::clone(&metrics));
-    let gateways = tokio::spawn(gateways::acknowledge(api.clone(), telemetry.clone()));
-    let context = Context {
-        budget,
-        clock: Clock::system(),
-        settings: Arc::new(settings),
-        stores,
-        telemetry,
-        events: Events::start(client.clone(), actor, Arc::clone(&metrics)),
-        metrics: Arc::clone(&metrics),
-        client_keys: ClientKeyRoot::new([7; 32]),
-        engine_root: "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"
-            .parse()
-            .expect("a public key"),
-        client,
-    };
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    for (_, controller) in controllers::all(&context, &stop) {
-        tasks.spawn(controller);
-    }
-    Operator {
-        metrics,
-        stop,
-        tasks,
-        _watching: watching,
-        _gateways: gateways,
-    }
-}
-
-impl Operator {
-    async fn end(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
-    }
-
-    fn reconciles(&self) -> u64 {
-        let results = ["ok", "error", "panic"];
-        let count = |result| {
-            self.metrics
-                .reconciles
-                .with_label_values(&["workload", result])
-                .get()
-        };
-        results.into_iter().map(count).sum()
-    }
-
-    /// Whether no workload waits for its first reconcile or for another that is due.
-    fn is_idle(&self, workloads: usize) -> bool {
-        let due = self
-            .metrics
-            .queue_depth
-            .with_label_values(&["workload"])
-            .get();
-        due == 0 && self.reconciles() >= workloads as u64
-    }
+    /// Be the operator that is measured, of the API server at this address.
+    #[arg(long, hide = true)]
+    operator_of: Option<SocketAddr>,
 }
 
 /// Waits until `holds`, and says how long that took.
@@ -188,6 +100,9 @@ fn count(api: &SimApi, holds: impl Fn(&Value) -> bool) -> usize {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
+    if let Some(server) = options.operator_of {
+        return operator::run(server).await;
+    }
     let profile = if cfg!(debug_assertions) {
         "not optimized"
     } else {
@@ -212,7 +127,7 @@ async fn fleet(options: &Options) -> Result<()> {
         api.seed(&objects::workload(at, at < options.moved))?;
     }
     let n = options.workloads;
-    let operator = start(&api, "first").await;
+    let operator = Operator::start(&api, "first").await?;
     let took = until(options, "placed", || count(&api, placed) == n).await?;
     println!(
         "{n} workloads placed in {:.1} s, {:.1} writes each",
@@ -222,21 +137,19 @@ async fn fleet(options: &Options) -> Result<()> {
     for (what, count) in by_kind(&api, "first") {
         println!("    {what}: {:.1} each", count as f64 / n as f64);
     }
-    operator.end().await;
+    operator.end()?;
 
-    // Gateways and agents aside, this process has the server's objects too: what the operator adds is told.
-    let (before, load) = (resident_mib(), Load::now());
     api.clear_history();
-    let begun = Instant::now();
-    let operator = start(&api, "second").await;
+    let operator = Operator::start(&api, "second").await?;
     until(options, "converged", || operator.is_idle(n)).await?;
+    let took = operator.begun.elapsed().as_secs_f64();
+    let sample = operator.sample();
     println!(
-        "restart: converged in {:.1} s, {:.1} s of processor, {} writes, {} MiB more (of {})",
-        begun.elapsed().as_secs_f64(),
-        load.seconds(),
+        "restart: converged in {took:.1} s, {:.1} s of processor, {} writes, {} MiB, {} at most",
+        sample.seconds,
         writes(&api, "second"),
-        resident_mib().saturating_sub(before),
-        resident_mib(),
+        sample.resident_mib,
+        sample.peak_mib,
     );
 
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -278,24 +191,24 @@ async fn fleet(options: &Options) -> Result<()> {
     };
     let took = until(options, "seen", || count(&api, seen) == 1).await?;
     println!("one spec: in status after {:.1} s", took.as_secs_f64());
-    operator.end().await;
+    operator.end()?;
     deployments.abort();
     Ok(())
 }
 
-/// Pods come and go on the nodes of many tiers; without an operator first, for what the server itself costs.
+/// Pods come and go on the nodes of many tiers.
 async fn pods(options: &Options) -> Result<()> {
     let api = objects::server();
     objects::seed_tiers(&api, options.tiers, options.pods)?;
-    let alone = objects::change_pods(&api, options.pod_changes, options.seconds).await?;
-    let operator = start(&api, "op").await;
-    let settled = tokio::time::sleep(Duration::from_secs(10));
-    settled.await;
-    let both = objects::change_pods(&api, options.pod_changes, options.seconds).await?;
+    let operator = Operator::start(&api, "op").await?;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (before, begun) = (operator.sample().seconds, Instant::now());
+    objects::change_pods(&api, options.pod_changes, options.seconds).await?;
+    let sample = operator.sample();
+    let cores = (sample.seconds - before) / begun.elapsed().as_secs_f64();
     println!(
-        "{} tiers, {} pods, {} changes a second: {:.2} of a core, the server's own {:.2} among them",
-        options.tiers, options.pods, options.pod_changes, both, alone
+        "{} tiers, {} pods, {} changes a second: {cores:.2} of a core, {} MiB",
+        options.tiers, options.pods, options.pod_changes, sample.resident_mib
     );
-    operator.end().await;
-    Ok(())
+    operator.end()
 }

@@ -1,7 +1,6 @@
 //! What the kernel says of this process and its machine.
 
 use std::fs;
-use std::time::Instant;
 
 /// Ticks of the kernel's accounting in a second.
 const TICKS: f64 = 100.0;
@@ -19,8 +18,17 @@ pub fn processor() -> String {
 
 /// Memory in use, in MiB.
 pub fn resident_mib() -> u64 {
+    mib("VmRSS:")
+}
+
+/// The most memory that was in use, in MiB.
+pub fn peak_mib() -> u64 {
+    mib("VmHWM:")
+}
+
+fn mib(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) / 1024
 }
@@ -28,26 +36,17 @@ pub fn resident_mib() -> u64 {
 /// Processor time from a moment on.
 pub struct Load {
     used: f64,
-    begun: Instant,
 }
 
 impl Load {
     /// From now on.
     pub fn now() -> Self {
-        Self {
-            used: used(),
-            begun: Instant::now(),
-        }
+        Self { used: used() }
     }
 
     /// Seconds of one core.
     pub fn seconds(&self) -> f64 {
         used() - self.used
-    }
-
-    /// Cores.
-    pub fn cores(&self) -> f64 {
-        self.seconds() / self.begun.elapsed().as_secs_f64()
     }
 }
 
