@@ -53,7 +53,7 @@ test-cluster: toolchain ## Tests of what tests stand on: the cluster, the simula
 test-e2e: toolchain ## End-to-end scenarios on a real control plane
 	@# They wait more than they work. Each thread has a cluster of its own, so their number does not follow the machine's.
 	cargo test --locked -p weir-tests --features e2e --test e2e -- --test-threads=2 --show-output
-	@# What they left tells which of the chart's rights were used.
+	@# They leave which of the chart's rights were used.
 	cargo test --locked -p weir-chart --features rights --test rights
 
 lint: toolchain generated ## Formatting, clippy, generated files, the chart, syntax of scripts

@@ -34,7 +34,7 @@ use fake_nvml::{FakeNvml, bus, source};
 const DEAR: &str = "100";
 const CHEAP: &str = "0.01";
 const NODES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_secs(1);
 const NO_LIBRARY: &str = "/nonexistent/libnvidia-ml.so.1";
 
 /// A tier of GPUs over five nodes with two each, and their agents.

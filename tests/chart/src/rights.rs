@@ -32,8 +32,21 @@ pub struct Right {
 pub enum Asked {
     /// A role allowed it.
     Allowed(Right),
-    /// No role did: account, verb, resource and object.
-    Forbidden(String),
+    /// No role did.
+    Forbidden(Refused),
+}
+
+/// What no role allowed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Refused {
+    /// Who asked.
+    pub account: String,
+    /// API group; empty for the core group.
+    pub group: String,
+    /// Resource, with its subresource.
+    pub resource: String,
+    /// Verb.
+    pub verb: String,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +71,6 @@ struct ObjectRef {
     api_group: String,
     resource: String,
     subresource: Option<String>,
-    namespace: Option<String>,
     name: Option<String>,
 }
 
@@ -82,11 +94,12 @@ pub fn asked(line: &str, namespace: &str) -> Result<Option<Asked>, serde_json::E
         None => object.resource,
     };
     if event.annotations.get(DECISION).map(String::as_str) == Some("forbid") {
-        let place = object.namespace.unwrap_or_default();
-        let name = object.name.unwrap_or_default();
-        let verb = event.verb;
-        let asked = format!("{account}: {verb} {resource} {place}/{name}");
-        return Ok(Some(Asked::Forbidden(asked)));
+        return Ok(Some(Asked::Forbidden(Refused {
+            account,
+            group: object.api_group,
+            resource,
+            verb: event.verb,
+        })));
     }
     let reason = event.annotations.get(REASON);
     let role = reason.and_then(|reason| role_of(reason));
@@ -173,6 +186,21 @@ fn rights(role: &str, rules: &[PolicyRule]) -> Vec<Right> {
         }
     }
     rights
+}
+
+/// What was refused, and that no role grants to anyone: while a release is installed or removed, roles come and go beside
+/// those that use them.
+pub fn never_granted(granted: &BTreeSet<Right>, asked: &BTreeSet<Asked>) -> Vec<Refused> {
+    let is_granted = |refused: &Refused| {
+        let wanted = (&refused.group, &refused.resource, &refused.verb);
+        let mut rights = granted.iter();
+        rights.any(|right| (&right.group, &right.resource, &right.verb) == wanted)
+    };
+    let refused = asked.iter().filter_map(|asked| match asked {
+        Asked::Forbidden(refused) if !is_granted(refused) => Some(refused.clone()),
+        _ => None,
+    });
+    refused.collect()
 }
 
 /// Rights that were granted, and that nothing was done with.

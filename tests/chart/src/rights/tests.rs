@@ -78,10 +78,24 @@ fn a_right_is_used_by_its_verb_on_its_resource_through_its_role() {
 
 #[test]
 fn what_no_role_allows_is_told() {
-    let object = json!({"resource": "secrets", "namespace": "x", "name": "s"});
-    let refused = event("get", object, json!({DECISION: "forbid", REASON: ""}));
-    let expected = "system:serviceaccount:ours:op: get secrets x/s";
-    assert_eq!(of(&refused), Some(Asked::Forbidden(expected.to_owned())));
+    let refused = |verb: &str| {
+        let object = json!({"resource": "secrets", "namespace": "x", "name": "s"});
+        of(&event(
+            verb,
+            object,
+            json!({DECISION: "forbid", REASON: ""}),
+        ))
+    };
+    let granted = granted(ROLES).expect("roles");
+    let asked = [refused("get"), refused("list")].into_iter().flatten();
+    let never = never_granted(&granted, &asked.collect());
+    let expected = Refused {
+        account: "system:serviceaccount:ours:op".to_owned(),
+        group: String::new(),
+        resource: "secrets".to_owned(),
+        verb: "list".to_owned(),
+    };
+    assert_eq!(never, [expected]);
 }
 
 #[rstest]
