@@ -1,6 +1,5 @@
 //! Controllers of the kinds beside workloads: tiers, models, providers, price books.
 
-mod facts;
 pub mod models;
 mod providers;
 mod snapshot;

@@ -14,7 +14,6 @@ mod fair;
 pub mod kinds;
 pub mod leader;
 pub mod metrics;
-pub mod model;
 pub mod price_book;
 pub mod provider;
 pub mod queue;
@@ -23,7 +22,6 @@ pub mod server;
 pub mod status_writer;
 pub mod stores;
 pub mod telemetry;
-pub mod tier;
 pub mod workload;
 
 pub use run::{RunError, run, run_on};

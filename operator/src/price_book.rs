@@ -1,7 +1,4 @@
-//! Price books: reading a source, deciding what of it to believe, and saying so in the status.
+//! Price books: fetching a source, and keeping the status of what is believed of it.
 
 pub mod controller;
 pub mod fetch;
-pub mod guard;
-pub mod parse;
-pub mod status;

@@ -8,7 +8,7 @@ use weir_crds::condition::{ConditionStatus, Conditions, types};
 use weir_crds::provider::{Circuit, InferenceProviderSpec, InferenceProviderStatus};
 
 use crate::price_book::fetch::is_public;
-use crate::tier::stepped;
+use weir_operator_core::tier::stepped;
 
 /// What the gateways of the cloud plane say together.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -2,7 +2,6 @@
 
 mod changes;
 mod index;
-mod owner;
 mod reflect;
 
 use std::sync::Arc;
@@ -20,11 +19,11 @@ use weir_crds::{
     GPUNode, GPUTier, InferenceDemand, InferencePlacementPolicy, InferencePriceBook,
     InferenceProvider, InferenceWorkload, ModelProfile,
 };
+use weir_operator_core::owner::Owner;
 
 use crate::metrics::Metrics;
 pub use changes::{Change, Changes, Kind, Trigger};
 pub use index::Indexed;
-pub use owner::{Owner, deployment_of};
 use reflect::Reflecting;
 
 /// Shared views of the cluster; clones are cheap.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weir_crds::InferenceWorkload;
 use weir_operator::clock::Witnessed;
-use weir_operator::stores::Owner;
-use weir_operator::tier::utilization::of_status;
 use weir_operator::workload::facts::{Children, Facts, Traffic};
+use weir_operator_core::owner::Owner;
+use weir_operator_core::tier::utilization::of_status;
 use weir_placement::Utilization;
 
 use crate::objects::Objects;

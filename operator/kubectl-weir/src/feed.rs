@@ -3,8 +3,8 @@
 use serde_json::Value;
 use weir_crds::InferencePriceBook;
 use weir_crds::price_book::PriceFormat;
-use weir_operator::price_book::parse::{self, Document};
-use weir_operator::price_book::status::belief;
+use weir_operator_core::price_book::parse::{self, Document};
+use weir_operator_core::price_book::status::belief;
 
 /// Why a text has no prices.
 #[derive(Debug, thiserror::Error)]

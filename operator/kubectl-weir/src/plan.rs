@@ -10,10 +10,10 @@ use kube::ResourceExt;
 use serde::Serialize;
 use weir_crds::InferenceWorkload;
 use weir_crds::decision::Decision;
-use weir_operator::price_book::parse::Document;
 use weir_operator::workload::decide::{Considered, recall, render};
 use weir_operator::workload::facts::Facts;
 use weir_operator::workload::validate::{self, SpecError, Validated};
+use weir_operator_core::price_book::parse::Document;
 use weir_placement::{DemandFigures, DemandSource, RequestsPerMonth, UnitError};
 
 use crate::facts::facts;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use weir_crds::quantity::decimal;
-use weir_operator::price_book::guard::{Belief, Limits, judge};
-use weir_operator::price_book::parse::ModelPrice;
+use weir_operator_core::price_book::guard::{Belief, Limits, judge};
+use weir_operator_core::price_book::parse::ModelPrice;
 
 use crate::feed::Feed;
 use crate::prices::{PriceError, limits};

@@ -13,9 +13,9 @@ use weir_crds::provider::{InferenceProviderSpec, ProviderModel};
 use weir_crds::quantity::{self, QuantityError};
 use weir_crds::workload::NameRef;
 use weir_crds::{InferencePriceBook, InferencePriceBookStatus};
-use weir_operator::price_book::guard::{self, Belief, Limits};
-use weir_operator::price_book::parse::{self, Document, ModelPrice, TierPrice};
-use weir_operator::price_book::status::{self, Reading, Rows};
+use weir_operator_core::price_book::guard::{self, Belief, Limits};
+use weir_operator_core::price_book::parse::{self, Document, ModelPrice, TierPrice};
+use weir_operator_core::price_book::status::{self, Reading, Rows};
 
 use crate::objects::Objects;
 

@@ -13,12 +13,13 @@ use weir_crds::tier::Sharing;
 use weir_crds::{ModelProfile, names};
 
 use crate::context::Context;
-use crate::model::{self, throughput::Measurement};
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
-use crate::stores::{self, Kind, Owner, Stores, Trigger};
+use crate::stores::{Kind, Stores, Trigger};
 use crate::telemetry::Processor;
 use crate::workload::build::ANNOTATION_TIER;
+use weir_operator_core::model::{self, throughput::Measurement};
+use weir_operator_core::owner::{Owner, deployment_of};
 
 /// Engines report their benchmark some time after their pods are there.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -182,7 +183,7 @@ fn owned_tier(stores: &Stores, pod: &Pod) -> Option<String> {
     let owner = Owner::of_pod(pod)?;
     let deployment = stores
         .deployments
-        .get(&owner.namespace, stores::deployment_of(pod)?)?;
+        .get(&owner.namespace, deployment_of(pod)?)?;
     if !owner.owns(deployment.as_ref()) {
         return None;
     }

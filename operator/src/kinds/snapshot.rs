@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::tier::NodeFacts;
+use weir_operator_core::tier::NodeFacts;
 
 /// All pods of a cluster are not counted more often than this.
 const EVERY: Duration = Duration::from_secs(1);

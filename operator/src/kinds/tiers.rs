@@ -12,16 +12,17 @@ use tokio_util::sync::CancellationToken;
 use weir_crds::tier::Sharing;
 use weir_crds::{GPUTier, names};
 
-use super::facts;
 use super::snapshot::Snapshot;
 use crate::context::Context;
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
-use crate::stores::{Kind, Owner, Stores, Trigger};
+use crate::stores::{Kind, Stores, Trigger};
 use crate::telemetry::{Heard, Processor, TelemetryChange};
-use crate::tier::utilization::{NodeReading, TierReading, occupancy, of_nodes};
-use crate::tier::{self, NodeFacts};
 use crate::workload::failure;
+use weir_operator_core::owner::Owner;
+use weir_operator_core::tier::nodes;
+use weir_operator_core::tier::utilization::{NodeReading, TierReading, occupancy, of_nodes};
+use weir_operator_core::tier::{self, NodeFacts};
 
 /// Utilization of a tier is written at most once in this time; that it is unknown is written at once.
 const TELEMETRY_WRITES: Duration = Duration::from_secs(60);
@@ -88,7 +89,7 @@ impl Controller {
             self.written().remove(&key.name);
             return Ok(Requeue::OnChange);
         };
-        let count = || facts::nodes(&stores.nodes.state(), &stores.pods.state());
+        let count = || nodes::nodes(&stores.nodes.state(), &stores.pods.state());
         let nodes = match self.snapshot.nodes(count) {
             Ok(nodes) => nodes,
             Err(wait) => return Ok(Requeue::After(wait)),

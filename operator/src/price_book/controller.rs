@@ -18,13 +18,13 @@ use weir_crds::quantity::{self, QuantityError};
 use weir_crds::{InferencePriceBook, InferencePriceBookStatus, names};
 
 use super::fetch::{self, FetchError, Fetched, Source, Text};
-use super::guard::{self, Change, Limits};
-use super::parse::{self, Document};
-use super::status::{self, Reading, Rows};
 use crate::context::Context;
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
 use crate::stores::{Kind, Stores, Trigger};
+use weir_operator_core::price_book::guard::{self, Change, Limits};
+use weir_operator_core::price_book::parse::{self, Document};
+use weir_operator_core::price_book::status::{self, Reading, Rows};
 
 /// How often prices that stand in an object, or in a ConfigMap, are read again.
 const REREAD: Duration = Duration::from_secs(60);

@@ -23,7 +23,8 @@ use weir_proto::{AgentRequest, EngineEndpoint, GatewayRequest};
 use super::{REPORT_TTL, Telemetry, planes};
 use crate::cli::Plane;
 use crate::metrics::Metrics;
-use crate::stores::{Kind, Owner, Stores};
+use crate::stores::{Kind, Stores};
+use weir_operator_core::owner::Owner;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// Gateways are few, and routes wait for them.

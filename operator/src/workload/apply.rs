@@ -20,7 +20,7 @@ use weir_crds::names;
 use super::build::Wanted;
 use super::facts::Children;
 use super::labels;
-use crate::stores::Owner;
+use weir_operator_core::owner::Owner;
 
 pub use compare::covers;
 pub use problem::{ChildProblem, ChildProblems, ProblemReason};

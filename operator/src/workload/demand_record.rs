@@ -14,7 +14,7 @@ use weir_placement::{HOURS_KEPT, Hour, HourHistory, HourSums};
 
 use super::build::owner;
 use super::labels;
-use crate::stores::Owner;
+use weir_operator_core::owner::Owner;
 
 /// Why a record is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

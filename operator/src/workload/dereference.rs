@@ -21,9 +21,10 @@ use super::{facts, labels};
 use crate::cli::Plane;
 use crate::clock::Moment;
 use crate::context::Context;
-use crate::stores::{Owner, Stores};
+use crate::stores::Stores;
 use crate::telemetry::Acknowledged;
-use crate::tier::utilization::of_status;
+use weir_operator_core::owner::Owner;
+use weir_operator_core::tier::utilization::of_status;
 
 /// A pod that has a node but no running container for this long is asked about.
 const MOUNT_PATIENCE: SignedDuration = SignedDuration::from_secs(20);

@@ -18,7 +18,7 @@ use weir_placement::{HourHistory, Millis, ObservedDemand, Utilization};
 
 use super::moves::Acknowledgement;
 use crate::clock::Witnessed;
-use crate::stores::Owner;
+use weir_operator_core::owner::Owner;
 
 /// What is known of one workload and of everything that it refers to. Nothing here was written; all of it was read.
 #[derive(Clone, Debug)]

@@ -18,7 +18,8 @@ use super::validate::{self, Validated};
 use super::{Pass, dereference, elsewhere, moves};
 use crate::clock::{Moment, Witnessed};
 use crate::context::Context;
-use crate::stores::{Owner, Stores};
+use crate::stores::Stores;
+use weir_operator_core::owner::Owner;
 
 /// Pods that have found no node for so long want something else than the device that is free.
 const NO_NODE_PATIENCE: SignedDuration = SignedDuration::from_mins(5);

@@ -14,9 +14,10 @@ use weir_operator::client::Budget;
 use weir_operator::clock::Clock;
 use weir_operator::context::Context;
 use weir_operator::events::Events;
-use weir_operator::price_book::{controller, parse};
+use weir_operator::price_book::controller;
 use weir_operator::stores::Stores;
 use weir_operator::telemetry::Telemetry;
+use weir_operator_core::price_book::parse;
 use weir_simapi::{RequestInfo, SimApi};
 
 use super::{eventually, metrics, server, settings};

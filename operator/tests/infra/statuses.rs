@@ -18,13 +18,14 @@ use weir_crds::{
     GPUTier, InferenceDemand, InferencePriceBook, InferencePriceBookStatus, InferenceProvider,
     InferenceWorkload, ModelProfile,
 };
-use weir_operator::price_book::guard::{self, Limits};
-use weir_operator::price_book::parse::{Document, ModelPrice, TierPrice};
-use weir_operator::price_book::status::{self as book, Reading, Rows};
+use weir_operator::provider;
 use weir_operator::provider::Book;
-use weir_operator::tier::utilization::TierReading;
 use weir_operator::workload::{decide, demand_record};
-use weir_operator::{model, provider, tier};
+use weir_operator_core::price_book::guard::{self, Limits};
+use weir_operator_core::price_book::parse::{Document, ModelPrice, TierPrice};
+use weir_operator_core::price_book::status::{self as book, Reading, Rows};
+use weir_operator_core::tier::utilization::TierReading;
+use weir_operator_core::{model, tier};
 use weir_placement as placement;
 use weir_schema::Schema;
 

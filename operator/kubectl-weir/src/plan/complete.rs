@@ -2,9 +2,9 @@
 
 use weir_crds::InferenceWorkload;
 use weir_crds::quantity::decimal;
-use weir_operator::tier::hourly_cost;
 use weir_operator::workload::facts::Facts;
 use weir_operator::workload::validate::Validated;
+use weir_operator_core::tier::hourly_cost;
 use weir_placement::{Decision, Doubt, Verdict};
 
 use crate::objects::Objects;

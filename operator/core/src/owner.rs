@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource, ResourceExt};
+use kube_core::{Resource, ResourceExt};
 use weir_crds::{InferenceWorkload, names};
 
 /// Label that the Deployment controller gives to a ReplicaSet and its pods; the ReplicaSet's name ends with it.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::ResourceExt;
+use kube_core::ResourceExt;
 use weir_crds::resource::thousandths;
 
-use crate::tier::NodeFacts;
+use super::NodeFacts;
 
 type Amounts = BTreeMap<String, u64>;
 

@@ -1,5 +1,6 @@
 //! Pure: how much of a tier there is, how busy it is, and what it costs.
 
+pub mod nodes;
 pub mod utilization;
 
 use jiff::Timestamp;
