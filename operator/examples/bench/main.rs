@@ -154,7 +154,6 @@ async fn fleet(options: &Options) -> Result<()> {
 
     tokio::time::sleep(Duration::from_secs(3)).await;
     api.clear_history();
-    objects::set_price(&api, "0.6")?;
     let moved = |workload: &Value| {
         workload["status"]["placement"]["move"].is_object()
             || (workload["status"]["placement"]["target"] == "cloud"
@@ -163,9 +162,15 @@ async fn fleet(options: &Options) -> Result<()> {
                     .is_some_and(|it| it.len() == 2))
     };
     let begun = Instant::now();
+    let before = objects::revision(&api);
+    objects::set_price(&api, "0.6")?;
+    until(options, "believed", || objects::revision(&api) != before).await?;
+    let believed = begun.elapsed().as_secs_f64();
+    until(options, "one moved", || count(&api, moved) >= 1).await?;
+    let first = begun.elapsed().as_secs_f64();
     until(options, "moved", || count(&api, moved) >= options.moved).await?;
     println!(
-        "one change of prices: {} moves begun after {:.1} s",
+        "one change of prices: believed after {believed:.1} s, the first move begun after {first:.1} s, {} after {:.1} s",
         options.moved,
         begun.elapsed().as_secs_f64()
     );
