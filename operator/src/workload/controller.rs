@@ -176,15 +176,12 @@ fn due(stores: &Stores, trigger: &Trigger) -> Vec<Due> {
 
 /// Those that may move or were not decided about before the others, of which a price changes numbers alone.
 fn by_importance(workloads: &[Arc<InferenceWorkload>]) -> Vec<Due> {
-    let due = |workload: &Arc<InferenceWorkload>| {
-        let key = Key::of(workload.as_ref());
-        if may_move(workload) {
-            Due::from(key)
-        } else {
-            Due::in_bulk(key)
-        }
-    };
-    workloads.iter().map(due).collect()
+    let (may_move, others): (Vec<_>, Vec<_>) =
+        workloads.iter().partition(|workload| may_move(workload));
+    let key = |workload: &Arc<InferenceWorkload>| Key::of(workload.as_ref());
+    let first = may_move.into_iter().map(key).map(Due::from);
+    let others = others.into_iter().map(key).map(Due::in_bulk);
+    first.chain(others).collect()
 }
 
 /// Whether a price may move a workload: its last decision left a choice, or there is none of this spec.
