@@ -346,3 +346,32 @@ async fn a_resource_that_kubernetes_would_refuse_is_reported_and_nothing_panics(
     operator.end().await;
     cluster.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_goes_on_where_its_tier_allows_its_pod_template_no_more() {
+    let cluster = Cluster::new(DEAR);
+    let allowing = json!({"spec": {"allowedPodTemplate": {"annotations": ["example.com/*"]}}});
+    cluster.ask("patch", ("gputiers", "", "cpu"), allowing);
+    let mut workload = private("private");
+    workload["spec"]["targets"][0]["local"]["podTemplate"] =
+        json!({"annotations": {"example.com/a": "b"}});
+    cluster.api.seed(&workload).expect("seeds");
+    let operator = cluster.operator("op").await;
+    eventually("ready", || cluster.is("private", "Ready", "True")).await;
+    let before = cluster.deployment("here").expect("it runs");
+    let tightened = json!({"spec": {"allowedPodTemplate": null}});
+    cluster.ask("patch", ("gputiers", "", "cpu"), tightened);
+    eventually("told", || cluster.is("private", "Accepted", "False")).await;
+    let told = cluster.condition("private", "Accepted")["message"].clone();
+    let told = told.as_str().unwrap_or_default();
+    assert!(
+        told.contains("annotations[example.com/a]: tier cpu does not allow it"),
+        "{told}"
+    );
+    let placement = &cluster.workload("private")["status"]["placement"];
+    assert_eq!(placement["target"], "here");
+    let after = cluster.deployment("here").expect("it still runs");
+    assert_eq!(after["spec"], before["spec"]);
+    operator.end().await;
+    cluster.stop();
+}

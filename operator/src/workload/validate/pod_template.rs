@@ -129,23 +129,18 @@ fn covers(pattern: &str, key: &str) -> bool {
 
 /// Whether every taint that `asked` tolerates, and for as long, is tolerated by `allowed` too.
 fn tolerates_as_much(allowed: &Toleration, asked: &Toleration) -> bool {
-    let any = |toleration: &Toleration| toleration.operator.as_deref() == Some("Exists");
-    let key = |toleration: &Toleration| toleration.key.clone().unwrap_or_default();
-    let value = |toleration: &Toleration| toleration.value.clone().unwrap_or_default();
-    let effect = |toleration: &Toleration| toleration.effect.clone().unwrap_or_default();
-    let keys = (key(allowed).is_empty() && any(allowed)) || key(allowed) == key(asked);
-    let values = any(allowed)
-        || (!any(asked)
-            && allowed.operator.as_deref().unwrap_or("Equal")
-                == asked.operator.as_deref().unwrap_or("Equal")
-            && value(allowed) == value(asked));
-    let effects = effect(allowed).is_empty() || effect(allowed) == effect(asked);
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let operator = |of: &Toleration| of.operator.clone().unwrap_or_else(|| "Equal".to_owned());
+    let any = operator(allowed) == "Exists";
+    let keys = allowed.key == asked.key || (any && text(&allowed.key).is_empty());
+    let same = operator(allowed) == operator(asked) && text(&allowed.value) == text(&asked.value);
+    let effects = allowed.effect == asked.effect || text(&allowed.effect).is_empty();
     let lasts = match (allowed.toleration_seconds, asked.toleration_seconds) {
         (None, _) => true,
         (Some(most), Some(asked)) => asked <= most,
         (Some(_), None) => false,
     };
-    keys && values && effects && lasts
+    keys && (any || same) && effects && lasts
 }
 
 #[cfg(test)]
