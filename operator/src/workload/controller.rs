@@ -323,6 +323,16 @@ mod tests {
         ])
     }
 
+    fn workload(name: &str, generation: i64, status: Value) -> InferenceWorkload {
+        let workload = json!({
+            "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkload",
+            "metadata": {"name": name, "namespace": "team", "generation": generation},
+            "spec": {"dataPolicy": {"egress": "Allowed"}, "targets": []},
+            "status": status,
+        });
+        serde_json::from_value(workload).expect("a workload")
+    }
+
     #[rstest]
     #[case::new(Value::Null, 1, true)]
     #[case::a_choice(decided("Steady", candidates(false)), 1, true)]
@@ -334,13 +344,17 @@ mod tests {
         #[case] generation: i64,
         #[case] may: bool,
     ) {
-        let workload = json!({
-            "apiVersion": "inference.weir.dev/v1alpha1", "kind": "InferenceWorkload",
-            "metadata": {"name": "w", "namespace": "team", "generation": generation},
-            "spec": {"dataPolicy": {"egress": "Allowed"}, "targets": []},
-            "status": status,
-        });
-        let workload = serde_json::from_value(workload).expect("a workload");
-        assert_eq!(may_move(&workload), may);
+        assert_eq!(may_move(&workload("w", generation, status)), may);
+    }
+
+    #[test]
+    fn those_that_may_move_are_lined_up_first() {
+        let settled = decided("Steady", candidates(true));
+        let free = decided("Steady", candidates(false));
+        let all = [("a", settled.clone()), ("b", free), ("c", settled)];
+        let all = all.map(|(name, status)| Arc::new(workload(name, 1, status)));
+        let [a, b, c] = [0, 1, 2].map(|at: usize| Key::of(all[at].as_ref()));
+        let expected = [Due::from(b), Due::in_bulk(a), Due::in_bulk(c)];
+        assert_eq!(by_importance(&all), expected);
     }
 }
