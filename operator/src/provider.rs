@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use weir_crds::condition::{ConditionStatus, Conditions, types};
 use weir_crds::provider::{Circuit, InferenceProviderSpec, InferenceProviderStatus};
+use weir_operator_core::tier::stepped;
 
 use crate::price_book::fetch::is_public;
-use weir_operator_core::tier::stepped;
 
 /// What the gateways of the cloud plane say together.
 #[derive(Debug, Clone, Default, PartialEq)]

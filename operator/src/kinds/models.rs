@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use weir_crds::tier::Sharing;
 use weir_crds::{ModelProfile, names};
+use weir_operator_core::model::{self, throughput::Measurement};
+use weir_operator_core::owner::{Owner, deployment_of};
 
 use crate::context::Context;
 use crate::queue::{self, Key, Requeue};
@@ -18,8 +20,6 @@ use crate::status_writer::{StatusError, StatusWriter};
 use crate::stores::{Kind, Stores, Trigger};
 use crate::telemetry::Processor;
 use crate::workload::build::ANNOTATION_TIER;
-use weir_operator_core::model::{self, throughput::Measurement};
-use weir_operator_core::owner::{Owner, deployment_of};
 
 /// Engines report their benchmark some time after their pods are there.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);

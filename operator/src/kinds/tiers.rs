@@ -11,6 +11,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_crds::tier::Sharing;
 use weir_crds::{GPUTier, names};
+use weir_operator_core::owner::Owner;
+use weir_operator_core::tier::nodes;
+use weir_operator_core::tier::utilization::{NodeReading, TierReading, occupancy, of_nodes};
+use weir_operator_core::tier::{self, NodeFacts};
 
 use super::snapshot::Snapshot;
 use crate::context::Context;
@@ -19,10 +23,6 @@ use crate::status_writer::{StatusError, StatusWriter};
 use crate::stores::{Kind, Stores, Trigger};
 use crate::telemetry::{Heard, Processor, TelemetryChange};
 use crate::workload::failure;
-use weir_operator_core::owner::Owner;
-use weir_operator_core::tier::nodes;
-use weir_operator_core::tier::utilization::{NodeReading, TierReading, occupancy, of_nodes};
-use weir_operator_core::tier::{self, NodeFacts};
 
 /// Utilization of a tier is written at most once in this time; that it is unknown is written at once.
 const TELEMETRY_WRITES: Duration = Duration::from_secs(60);

@@ -16,15 +16,15 @@ use weir_crds::condition::{self, types};
 use weir_crds::price_book::{InferencePriceBookSpec, PriceFormat};
 use weir_crds::quantity::{self, QuantityError};
 use weir_crds::{InferencePriceBook, InferencePriceBookStatus, names};
+use weir_operator_core::price_book::guard::{self, Change, Limits};
+use weir_operator_core::price_book::parse::{self, Document};
+use weir_operator_core::price_book::status::{self, Reading, Rows};
 
 use super::fetch::{self, FetchError, Fetched, Source, Text};
 use crate::context::Context;
 use crate::queue::{self, Key, Requeue};
 use crate::status_writer::{StatusError, StatusWriter};
 use crate::stores::{Kind, Stores, Trigger};
-use weir_operator_core::price_book::guard::{self, Change, Limits};
-use weir_operator_core::price_book::parse::{self, Document};
-use weir_operator_core::price_book::status::{self, Reading, Rows};
 
 /// How often prices that stand in an object, or in a ConfigMap, are read again.
 const REREAD: Duration = Duration::from_secs(60);

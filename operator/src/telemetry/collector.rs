@@ -16,6 +16,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use weir_crds::names;
 use weir_identity::{CertificateSource, Identity, client_config, connect, dns_name};
+use weir_operator_core::owner::Owner;
 use weir_proto::agent_client::AgentClient;
 use weir_proto::gateway_client::GatewayClient;
 use weir_proto::{AgentRequest, EngineEndpoint, GatewayRequest};
@@ -24,7 +25,6 @@ use super::{REPORT_TTL, Telemetry, planes};
 use crate::cli::Plane;
 use crate::metrics::Metrics;
 use crate::stores::{Kind, Stores};
-use weir_operator_core::owner::Owner;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// Gateways are few, and routes wait for them.

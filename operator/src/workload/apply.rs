@@ -16,11 +16,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weir_crds::names;
+use weir_operator_core::owner::Owner;
 
 use super::build::Wanted;
 use super::facts::Children;
 use super::labels;
-use weir_operator_core::owner::Owner;
 
 pub use compare::covers;
 pub use problem::{ChildProblem, ChildProblems, ProblemReason};

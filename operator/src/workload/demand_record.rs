@@ -10,11 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use weir_crds::demand::{HourRun, MOST_COUNT};
 use weir_crds::{InferenceDemand, InferenceDemandSpec, InferenceDemandStatus};
 use weir_crds::{InferenceWorkload, names};
+use weir_operator_core::owner::Owner;
 use weir_placement::{HOURS_KEPT, Hour, HourHistory, HourSums};
 
 use super::build::owner;
 use super::labels;
-use weir_operator_core::owner::Owner;
 
 /// Why a record is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -11,6 +11,8 @@ use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use weir_crds::usage::Usage;
 use weir_crds::{InferenceWorkload, names};
+use weir_operator_core::owner::Owner;
+use weir_operator_core::tier::utilization::of_status;
 use weir_placement::{Hour, HourHistory};
 
 use super::demand_record;
@@ -23,8 +25,6 @@ use crate::clock::Moment;
 use crate::context::Context;
 use crate::stores::Stores;
 use crate::telemetry::Acknowledged;
-use weir_operator_core::owner::Owner;
-use weir_operator_core::tier::utilization::of_status;
 
 /// A pod that has a node but no running container for this long is asked about.
 const MOUNT_PATIENCE: SignedDuration = SignedDuration::from_secs(20);

@@ -14,11 +14,11 @@ use weir_crds::{
     GPUTier, InferencePlacementPolicy, InferencePriceBook, InferenceProvider, InferenceWorkload,
     ModelProfile,
 };
+use weir_operator_core::owner::Owner;
 use weir_placement::{HourHistory, Millis, ObservedDemand, Utilization};
 
 use super::moves::Acknowledgement;
 use crate::clock::Witnessed;
-use weir_operator_core::owner::Owner;
 
 /// What is known of one workload and of everything that it refers to. Nothing here was written; all of it was read.
 #[derive(Clone, Debug)]

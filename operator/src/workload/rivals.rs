@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use weir_crds::InferenceWorkload;
 use weir_crds::placement::Placement;
 use weir_crds::tier::SharedWith;
+use weir_operator_core::owner::Owner;
 use weir_placement::{Decision, Outcome, Reason, WorkloadId, devices_taken};
 
 use super::decide::{self, Considered};
@@ -19,7 +20,6 @@ use super::{Pass, dereference, elsewhere, moves};
 use crate::clock::{Moment, Witnessed};
 use crate::context::Context;
 use crate::stores::Stores;
-use weir_operator_core::owner::Owner;
 
 /// Pods that have found no node for so long want something else than the device that is free.
 const NO_NODE_PATIENCE: SignedDuration = SignedDuration::from_mins(5);

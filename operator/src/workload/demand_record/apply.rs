@@ -6,13 +6,13 @@ use kube::core::Status;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use weir_crds::{InferenceDemand, InferenceDemandStatus, names};
+use weir_operator_core::owner::Owner;
 
 use super::Unusable;
 use crate::stores::Stores;
 use crate::workload::Pass;
 use crate::workload::apply::{ApplyError, covers, delete_one};
 use crate::workload::events::{self, Told};
-use weir_operator_core::owner::Owner;
 
 impl Pass<'_> {
     /// Records hours that became known. A record that cannot be written keeps nothing back, and is tried again.
